@@ -1,0 +1,265 @@
+"""The settings: one frozen Config, made once from `init()` arguments and the environment.
+
+Foundation: standard library only, imports no other room, never raises on a bad value. Every problem is a Notice in
+`Config.notices` that names the variable, the value and what is used instead; who makes the Config decides how to say it
+(the Runtime logs it, `--check` prints it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DEFAULT_API_URL = "https://api.dp1.us.honeyhive.ai"
+"""Default of the official Python SDK since 1.0.1 (honeyhive_api.md 1.1)."""
+
+EXPORTERS = ("honeyhive", "local", "console")
+DURABILITIES = ("on_failure", "always", "memory")
+
+KIB = 1024
+MIB = 1024 * KIB
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every setting of the product. Field `x` is `HONEYHIVE_X` in the environment and `x` in `init()`."""
+
+    api_key: str | None = field(default=None, repr=False)
+    """Key of the HoneyHive project (or an ingestion key). Without one, events stay in the local store."""
+    api_url: str = DEFAULT_API_URL
+    """Base URL of the HoneyHive data plane; a dedicated tenant or a self-hosted server has its own."""
+    project: str | None = None
+    """Project name; only the legacy routes of old servers use it, the key fixes the project."""
+    source: str = "production"
+    """Environment label shown with every event."""
+    session_id: str | None = None
+    """Join this session instead of opening one for the process. An id that is no UUID is mapped onto one."""
+    session_name: str | None = None
+    """Name of the process session; by default the name of the program."""
+    exporters: tuple[str, ...] = ()
+    """Where events go: honeyhive, local, console (comma separated). Default: honeyhive with a key, local without."""
+    capture_content: bool = True
+    """Record prompts, answers and error texts. Without it: ids, roles, sizes, tokens, times."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """`key=value,key=value`, added to the metadata of every event."""
+    max_content_bytes: int = 256 * KIB
+    """A longer text field keeps head and tail, its size and its SHA-256."""
+    max_event_bytes: int = 1 * MIB
+    """A larger event loses the middle of its longest texts until it fits."""
+    durability: str = "on_failure"
+    """on_failure: what could not be sent goes to disk. always: to disk first. memory: never to disk."""
+    home: str = "~/.honeyhive/autoinstrument"
+    """Folder of the local store and of batches that wait to be sent."""
+    spool_max_bytes: int = 512 * MIB
+    """Room on disk for waiting events; beyond it the oldest batch goes, and is counted."""
+    spool_max_age: float = 7 * DAY_S
+    """Seconds that a waiting batch is kept."""
+    queue_max_events: int = 20_000
+    """Calls waiting in memory; the next one beyond it is dropped and counted."""
+    queue_max_bytes: int = 64 * MIB
+    """Memory for waiting calls, by estimate."""
+    batch_max_events: int = 100
+    """Events of one request."""
+    batch_max_bytes: int = 1 * MIB
+    """Bytes of one request; the API names 5 MB as the ceiling (honeyhive_api.md 2.6)."""
+    linger: float = 0.5
+    """Seconds that a batch waits for company."""
+    workers: int = 2
+    """Threads that build and send, 1 to 4."""
+    timeout: float = 10.0
+    """Seconds for one request."""
+    exit_timeout: float = 5.0
+    """Seconds at most that the end of the program waits for delivery; the rest goes to disk."""
+    debug: bool = False
+    """Log what the recording does to stderr."""
+
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Where each setting came from: `init()`, a variable's name, or `default`."""
+    notices: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What was wrong with the settings, one sentence each."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Config:
+        """Settings from `init()` arguments first, then the environment, then defaults. Never raises.
+
+        :param environ: variables to read; by default those of the process.
+        :param arguments: settings by field name; None means "not given".
+        """
+        return _Reader(os.environ if environ is None else environ, arguments).read()
+
+    @property
+    def active_exporters(self) -> tuple[str, ...]:
+        """The exporters asked for, or the one that fits: `honeyhive` with a key, `local` without."""
+        return self.exporters or (("honeyhive",) if self.api_key else ("local",))
+
+    @property
+    def home_folder(self) -> str:
+        """`home` with `~` resolved."""
+        return os.path.expanduser(self.home)
+
+
+def variables_of(name: str) -> tuple[str, ...]:
+    """The variables read for a setting, in order."""
+    return (f"HONEYHIVE_{name.upper()}", *ALSO_READ.get(name, ()))
+
+
+def setting_names() -> tuple[str, ...]:
+    """All settings, in the order of their definition."""
+    return tuple(each.name for each in dataclasses.fields(Config) if each.name not in ("origins", "notices"))
+
+
+ALSO_READ: Mapping[str, tuple[str, ...]] = {
+    "api_key": ("HH_INGESTION_API_KEY", "HH_API_KEY", "HH_PROJECT_API_KEY"),
+    "api_url": ("HH_API_URL", "HH_DATA_PLANE_URL", "HONEYHIVE_SERVER_URL", "HH_SERVER_URL"),
+    "project": ("HH_PROJECT",),
+    "source": ("HONEYHIVE_ENVIRONMENT", "HH_SOURCE"),
+    "timeout": ("HH_API_TIMEOUT",),
+    "debug": ("HH_VERBOSE",),
+}
+
+SAID_DEFAULTS = {
+    "exporters": "honeyhive with a key, local without",
+    "attributes": "none",
+    "api_key": "none: events stay in the local store",
+}
+"""How a default is told to a person, where its value would not say it."""
+
+SECRET_SETTINGS = frozenset({"api_key"})
+
+
+class _Reader:
+    def __init__(self, environ: Mapping[str, str], arguments: Mapping[str, Any]) -> None:
+        self._environ = environ
+        self._arguments = arguments
+        self._notices: list[str] = []
+        self._origins: dict[str, str] = {}
+
+    def read(self) -> Config:
+        known = setting_names()
+        for name in self._arguments:
+            if name not in known:
+                self._notices.append(f"init({name}=...) is not a setting and is ignored. Settings: {', '.join(known)}.")
+        values = {}
+        for each in dataclasses.fields(Config):
+            if each.name in known:
+                values[each.name] = self._value_of(each.name, each.default)
+        return Config(**values, origins=self._origins, notices=tuple(self._notices))
+
+    def _value_of(self, name: str, default: Any) -> Any:
+        given = self._arguments.get(name)
+        candidates = [("init()", given)] if given is not None else []
+        for variable in variables_of(name):
+            text = self._environ.get(variable, "").strip()
+            if text:
+                candidates.append((variable, text))
+        for origin, raw in candidates:
+            try:
+                parse: Callable[[Any], Any] = PARSERS.get(name, _text)
+                value = parse(raw)
+            except (ValueError, TypeError, AttributeError) as problem:
+                shown = "(hidden)" if name in SECRET_SETTINGS else repr(raw)
+                instead = SAID_DEFAULTS.get(name, repr(default))
+                self._notices.append(f"{origin}: {name}={shown} {problem}; using {instead}. Recording goes on.")
+                continue
+            self._origins[name] = origin
+            return value
+        self._origins[name] = "default"
+        return default
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise TypeError("is not text")
+    return raw.strip()
+
+
+def _flag(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    word = str(raw).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def _number(least: float, most: float, kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def parse(raw: Any) -> Any:
+        try:
+            value = kind(raw)
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError("is not a number") from None
+        if not least <= value <= most:
+            raise ValueError(f"is not between {least:g} and {most:g}")
+        return value
+
+    return parse
+
+
+def _url(raw: Any) -> str:
+    text = _text(raw).rstrip("/")
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("does not start with http:// or https://")
+    return text
+
+
+def _choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
+    def parse(raw: Any) -> str:
+        word = _text(raw).lower()
+        if word not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return word
+
+    return parse
+
+
+def _exporters(raw: Any) -> tuple[str, ...]:
+    words = _text(raw).split(",") if isinstance(raw, str) else list(raw)
+    return tuple(dict.fromkeys(_choice(EXPORTERS)(word) for word in words if word.strip()))
+
+
+def _attributes(raw: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(raw, Mapping):
+        return tuple((str(key), str(value)) for key, value in raw.items())
+    pairs = []
+    for piece in _text(raw).split(","):
+        key, equals, value = piece.partition("=")
+        if not equals or not key.strip():
+            raise ValueError("is not of the form key=value,key=value")
+        pairs.append((key.strip(), value.strip()))
+    return tuple(pairs)
+
+
+def _key(raw: Any) -> str:
+    text = _text(raw)
+    if not text.isascii() or any(character.isspace() for character in text):
+        raise ValueError("has characters that cannot stand in an HTTP header")
+    return text
+
+
+PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "api_key": _key,
+    "api_url": _url,
+    "exporters": _exporters,
+    "capture_content": _flag,
+    "attributes": _attributes,
+    "max_content_bytes": _number(64, 64 * MIB, int),
+    "max_event_bytes": _number(4 * KIB, 64 * MIB, int),
+    "durability": _choice(DURABILITIES),
+    "spool_max_bytes": _number(0, 1 << 50, int),
+    "spool_max_age": _number(0, 3650 * DAY_S, float),
+    "queue_max_events": _number(1, 10_000_000, int),
+    "queue_max_bytes": _number(64 * KIB, 1 << 40, int),
+    "batch_max_events": _number(1, 10_000, int),
+    "batch_max_bytes": _number(1 * KIB, 64 * MIB, int),
+    "linger": _number(0, 60, float),
+    "workers": _number(1, 4, int),
+    "timeout": _number(0.1, 600, float),
+    "exit_timeout": _number(0, 600, float),
+    "debug": _flag,
+}

@@ -1,0 +1,168 @@
+"""What may leave the process: credentials are hidden, long texts are shortened. The choke point before bytes are made.
+
+Foundation: pure. A Redactor is given the limits and the secrets; it never looks at the environment and works on copies
+only. It runs on worker threads.
+
+A credential is recognised in three ways: by the name of its field, by its shape, and by being equal to a secret that
+this process handed to LiteLLM or HoneyHive (places: litellm_map.md 9).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+HIDDEN = "[hidden]"
+
+CREDENTIAL_NAME = re.compile(
+    r"(?:^|_)(?:api_?keys?|apikey|access_key(?:_id)?|secret_key|private_key(?:_id)?|signing_key|encryption_key|"
+    r"subscription_key|account_key|master_key|virtual_key|openai_key|anthropic_key|azure_key|secrets?|"
+    r"secret_access_key|client_secret|(?<!max_)(?<!next_)(?<!page_)token|auth|authorization|bearer|jwt|passwords?|passwd|"
+    r"passphrase|pwd|db_pass|credentials?|connection_string|(?:set_)?cookies?|raw_headers|extra_headers)$"
+)
+"""Names of fields that hold credentials, in LiteLLM's and its providers' spellings, in lower case with underscores."""
+
+WORD_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\-.\s]")
+
+CREDENTIAL_SHAPE = re.compile(
+    r"(?:"
+    r"(?<![\w-])sk[-_][A-Za-z0-9_\-*]{8,}"  # OpenAI, Anthropic, OpenRouter, Stripe, virtual keys; half masked ones too
+    r"|(?<![\w-])hh_[A-Za-z0-9_\-]{12,}"  # HoneyHive
+    # Groq, xAI, Perplexity, Hugging Face, Replicate, GitHub, GitLab, Cohere, NVIDIA, Cerebras, Fireworks, Slack, Together
+    r"|(?<![\w-])(?:gsk|xai|pplx|hf|r8|gh[opsu]|github_pat|glpat|co|nvapi|csk|fw|xox[abeprs]|tgp_v1)[_-][A-Za-z0-9_\-]{16,}"
+    r"|(?<!\w)dapi[0-9a-f]{32}"  # Databricks
+    r"|(?<!\w)AIza[0-9A-Za-z_\-]{35}"  # Google
+    r"|(?<!\w)(?:AKIA|ASIA)[0-9A-Z]{16}(?!\w)"  # AWS access key id
+    r"|(?<![\w-])eyJ[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{8,16384}\.[A-Za-z0-9_\-]{0,4096}"  # JWT
+    r"|(?i:(?<!\w)bearer\s{1,4})[A-Za-z0-9._~+/\-]{8,}=*"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]{0,16384}?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+    r")"
+)
+"""Published forms of keys and tokens. Every repeat is bounded or starts at a word's beginning: a prompt may be made to
+keep a pattern busy, and matching holds the interpreter."""
+
+MAY_HOLD_SHAPE = re.compile(
+    r"sk[-_]|hh_|gsk|xai|pplx|hf_|r8_|gh[opsu]_|github_pat|glpat|co-|nvapi|csk|fw_|xox|tgp_|dapi|AIza|AKIA|ASIA|eyJ|"
+    r"[eE][aA][rR][eE][rR]\s|-----BEGIN"
+)
+"""Cheap first look: a text without any of these cannot match CREDENTIAL_SHAPE."""
+
+URL_USERINFO = re.compile(r"(?<=://)[^/\s:@]{0,256}:?[^/\s@]{0,1024}@")
+URL_KEY = re.compile(
+    r"(?i)([?&](?:key|api[_-]?key|token|access_token|sig|signature|code|x-amz-[a-z-]{1,40})=)[^&\s\"']+"
+)
+
+SHORTEST = 8
+"""No credential is shorter."""
+
+MAX_SECRETS = 1000
+"""Secrets remembered; a service that passes a key for each user forgets the oldest."""
+
+MAX_DEPTH = 40
+"""Deeper structures are cut; cyclic ones end here too."""
+
+
+class Redactor:
+    """Makes a value fit to leave the process. Safe from any thread once made; `learn` may be called at any time."""
+
+    def __init__(self, *, max_content_bytes: int, capture_content: bool = True, secrets: Iterable[str] = ()) -> None:
+        self._max_content_bytes = max_content_bytes
+        self.capture_content = capture_content
+        self._secrets: dict[str, None] = {}
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Remember secrets, so that they are recognised wherever they turn up again. Ordinary words are none."""
+        known = self._secrets
+        fresh = [each for each in secrets if each not in known and is_distinct(each)]
+        if fresh:
+            kept = [*fresh, *known][:MAX_SECRETS]
+            # Longest first: a key that contains another one must not be left in part.
+            self._secrets = dict.fromkeys(sorted(kept, key=len, reverse=True))
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """A copy of a JSON-like value without credentials and with long texts shortened."""
+        kind = type(value)
+        if kind is str:
+            return self.text(value)
+        if kind is int or kind is float or kind is bool or value is None:
+            return value
+        if depth >= MAX_DEPTH:
+            return "[too deep]"
+        if kind is dict:
+            return {
+                str(key): HIDDEN
+                if item is not None and item != "" and is_credential_name(key)
+                else self.value(item, depth + 1)
+                for key, item in value.items()
+            }
+        if kind is list or kind is tuple:
+            return [self.value(item, depth + 1) for item in value]
+        return value
+
+    def text(self, text: str) -> str:
+        """The text without credentials, shortened to the limit."""
+        if len(text) < SHORTEST:
+            return text
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, HIDDEN)
+        if MAY_HOLD_SHAPE.search(text) is not None:
+            text = CREDENTIAL_SHAPE.sub(HIDDEN, text)
+        if "://" in text:
+            text = URL_USERINFO.sub("", text)
+            text = URL_KEY.sub(r"\1" + HIDDEN, text)
+        if len(text) > self._max_content_bytes or len(text) * 4 > self._max_content_bytes:
+            return shorten(text, self._max_content_bytes)
+        return text
+
+
+@functools.lru_cache(maxsize=4096)  # the same few names come with every event
+def is_credential_name(name: object) -> bool:
+    """Whether a field of this name holds a credential. Token counts (`prompt_tokens`, ...) are none."""
+    return type(name) is str and CREDENTIAL_NAME.search(WORD_BORDER.sub("_", name).lower()) is not None
+
+
+def is_distinct(text: str) -> bool:
+    """Whether a value given as a credential can be looked for in other texts. Local servers are called with keys such
+    as `ollama` or `none`; hiding those would hide the model's name."""
+    if len(text) >= 16:
+        return True
+    return len(text) >= 8 and any(map(str.isdigit, text)) and any(map(str.isalpha, text))
+
+
+def shorten(text: str, max_bytes: int) -> str:
+    """Head and tail of a text above the limit, with its size and SHA-256 between them."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= max_bytes:
+        return text
+    mark = f" …[{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}]… "
+    room = max(0, max_bytes - len(mark.encode()))
+    head = data[: room - room // 4].decode("utf-8", "ignore")
+    tail = data[len(data) - room // 4 :].decode("utf-8", "ignore") if room // 4 else ""
+    return head + mark + tail
+
+
+def shorten_to_fit(value: Any, max_bytes: int, size_of: Callable[[Any], int]) -> Any:
+    """The value with its longest texts shortened, step by step, until `size_of` says that it fits.
+
+    :returns: a value no larger than the limit if texts are what makes it large; the smallest one reached otherwise.
+    """
+    limit = max_bytes // 4
+    while size_of(value) > max_bytes and limit >= 64:
+        value = _shorten_texts(value, limit)
+        limit //= 4
+    return value
+
+
+def _shorten_texts(value: Any, max_bytes: int) -> Any:
+    if type(value) is str:
+        return shorten(value, max_bytes) if len(value) * 4 > max_bytes else value
+    if type(value) is dict:
+        return {key: _shorten_texts(item, max_bytes) for key, item in value.items()}
+    if type(value) is list:
+        return [_shorten_texts(item, max_bytes) for item in value]
+    return value
