@@ -1,0 +1,82 @@
+"""Sink (Protocol), Record, Batch, Outcome, Answer: what the rooms of delivery say to each other. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Outcome(Enum):
+    """A Sink's answer to a Batch."""
+
+    DELIVERED = "delivered"
+    RETRY_LATER = "retry later"
+    """No network, 408, 425, 429, 5xx: the same Batch may go through later."""
+    PARTLY = "partly"
+    """Some Events were taken; `Answer.accepted` names them."""
+    TOO_LARGE = "too large"
+    """413, or a 400 that names the size: a smaller Batch may go through."""
+    UNAUTHORISED = "unauthorised"
+    """401, 403, 404: key or URL is wrong. Everything is kept."""
+    REJECTED = "rejected"
+    """The server will never take it as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One encoded Event and the session row that has to exist before it."""
+
+    id: str
+    """The Event's id; the same in every try, so that a repeat is harmless."""
+    body: bytes
+    session_id: str
+    session_body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one request."""
+
+    records: tuple[Record, ...]
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> Batch:
+        return cls(tuple(records))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two smaller ones; only for a Batch of two or more."""
+        middle = len(self.records) // 2
+        return Batch(self.records[:middle]), Batch(self.records[middle:])
+
+    def without(self, ids: Sequence[str]) -> Batch:
+        """What is left when these Events are taken."""
+        taken = frozenset(ids)
+        return Batch(tuple(record for record in self.records if record.id not in taken))
+
+    def sessions(self) -> dict[str, bytes]:
+        """The session rows of these Records by id, each once."""
+        return {record.session_id: record.session_body for record in self.records}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a Sink made of a Batch."""
+
+    outcome: Outcome
+    detail: str = ""
+    """For a person: what was tried and what came back. No key, no content."""
+    retry_after_s: float | None = None
+    accepted: tuple[str, ...] = ()
+
+
+class Sink(Protocol):
+    """Where Batches go. `send` may block for its own timeout; it does not raise for an answer or a broken network."""
+
+    def send(self, batch: Batch) -> Answer: ...
+
+    def close(self) -> None: ...
