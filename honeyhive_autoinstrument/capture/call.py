@@ -1,0 +1,312 @@
+"""One call in flight. It ends once: by result, error, or the end of the stream that it returned.
+
+Used by the hooks and the stream proxies, in the application's thread; `facts()` is called later, on a worker.
+Ending may happen inside garbage collection (an abandoned stream), so it uses only re-entrant operations.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from honeyhive_autoinstrument._faults import harmless
+from honeyhive_autoinstrument.capture.freeze import NO_FIELDS, freeze_answer
+from honeyhive_autoinstrument.events.facts import Attempt, CallFacts, Ending, ErrorFacts, Operation, Session
+from honeyhive_autoinstrument.events.messages import PYDANTIC_MARK, field_of
+
+if TYPE_CHECKING:
+    from honeyhive_autoinstrument.capture.recorder import Recorder
+
+# Taken once, early: a test tool that freezes time must not bend our durations.
+read_clock = time.time
+read_ticks = time.perf_counter
+
+MAX_CHILDREN_TRACKED = 1000
+"""LiteLLM 1.82 to 1.105 can loop on one deployment for seconds (litellm_map.md 3.5): a parent's lists stay bounded."""
+
+
+class Callee(Protocol):
+    """What the recorder needs to know of a patched function; a Target fulfils it."""
+
+    @property
+    def event_name(self) -> str: ...
+    @property
+    def operation(self) -> Operation: ...
+    @property
+    def is_chain(self) -> bool: ...
+    @property
+    def is_inner(self) -> bool: ...
+
+
+class Call:
+    """One invocation by the application (or one Attempt below it)."""
+
+    __slots__ = (
+        "__weakref__",
+        "_unended",
+        "answer",
+        "api_base",
+        "arguments",
+        "attempt",
+        "attempt_count",
+        "call_id",
+        "callee",
+        "chunks",
+        "ended_ticks",
+        "ending",
+        "entered",
+        "error",
+        "first_chunk_ticks",
+        "generation",
+        "instance_id",
+        "is_stream",
+        "number",
+        "open_streams",
+        "parent",
+        "recorder",
+        "result",
+        "returned",
+        "secrets",
+        "size",
+        "started_s",
+        "started_ticks",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        callee: Callee,
+        parent: Call | None,
+        number: int,
+        arguments: dict[str, Any],
+        size: int,
+        secrets: tuple[Any, ...],
+    ) -> None:
+        self.recorder = recorder
+        self.generation = recorder.generation
+        self.callee = callee
+        self.parent = parent
+        self.number = number
+        self.arguments = arguments
+        self.size = size
+        self.secrets = secrets
+        self.api_base: str | None = None
+        self.attempt: Attempt | None = None
+        self.attempt_count = 0
+        self.call_id: object = arguments.get("litellm_call_id")
+        self.entered = False
+        self.returned = False
+        self.instance_id = 0
+        self.result: object | None = None
+        self.answer: dict[str, Any] | None = None
+        self.chunks: list[object] | None = None
+        self.is_stream = False
+        self.error: ErrorFacts | None = None
+        self.ending: Ending | None = None
+        self.open_streams: set[Call] | None = None
+        self.first_chunk_ticks: float | None = None
+        self.ended_ticks = 0.0
+        self._unended = [True]
+        self.started_s = read_clock()
+        self.started_ticks = read_ticks()
+
+    def succeed(self, result: Any) -> Any:
+        """The function returned. A plain result ends the Call; a stream comes back as a proxy and ends it later."""
+        self.returned = True
+        if is_stream(type(result)):
+            return self._follow(result)
+        self.result = result
+        self._copy_answer()
+        self.end(Ending.COMPLETED)
+        return result
+
+    def fail(self, error: BaseException) -> None:
+        """The function, or the stream it returned, raised. The error itself is for the caller to raise on."""
+        self.returned = True
+        if isinstance(error, CancelledError):
+            self.end(Ending.CANCELLED)
+        elif isinstance(error, GeneratorExit):
+            self.end(Ending.CLOSED)
+        else:
+            self.end(Ending.FAILED, error)
+
+    @harmless("end a call", None)
+    def end(self, ending: Ending, error: BaseException | None = None) -> None:
+        """End the Call, if it has not ended: compare and set, since a finalizer may race with a close."""
+        try:
+            self._unended.pop()
+        except IndexError:
+            return
+        if self.generation != self.recorder.generation:
+            return  # begun before a fork: the parent ends it
+        self.ended_ticks = read_ticks()
+        self.ending = ending
+        self.returned = True
+        if error is not None:
+            self.error = error_facts_of(error)
+        if self.chunks:
+            self.size += CHUNK_SIZE * len(self.chunks)
+        if self.is_stream:
+            self._stop_following(ending)
+        self.recorder.submit(self)
+
+    @property
+    def has_ended(self) -> bool:
+        return not self._unended
+
+    @harmless("follow a stream", None)
+    def _proxy_of(self, stream: Any) -> Any:
+        return self.recorder.proxy_of(stream, self)
+
+    def _follow(self, stream: Any) -> Any:
+        self.is_stream = True
+        self.chunks = []
+        proxy = self._proxy_of(stream)
+        if proxy is None:
+            self.end(Ending.COMPLETED)
+            return stream
+        self.recorder.open_streams.add(self)
+        parent = self.parent
+        if parent is not None and not parent.has_ended:
+            if parent.open_streams is None:
+                parent.open_streams = set()
+            if len(parent.open_streams) < MAX_CHILDREN_TRACKED:
+                parent.open_streams.add(self)
+        return proxy
+
+    def _stop_following(self, ending: Ending) -> None:
+        self.recorder.open_streams.discard(self)
+        if self.parent is not None and self.parent.open_streams is not None:
+            self.parent.open_streams.discard(self)
+        # The Router's stream reads from its Attempt's; when the reader stops, both have ended the same way. One that
+        # was still open when the Router's failed had no error of its own.
+        for child in list(self.open_streams or ()):
+            child.end(Ending.CLOSED if ending is Ending.FAILED else ending)
+
+    @harmless("copy an answer", None)
+    def _copy_answer(self) -> None:
+        """An answer of a shape that is not known is read later, as it is then."""
+        self.answer = freeze_answer(self.result)
+        if self.answer is None:
+            self.size += vectors_size(self.result)
+
+    def see(self, chunk: object) -> None:
+        """A chunk passed through. It is kept, not looked at: reading it is a worker's job."""
+        chunks = self.chunks
+        if chunks is not None:
+            chunks.append(chunk)
+            if self.first_chunk_ticks is None and has_content(chunk):
+                self.first_chunk_ticks = read_ticks()
+
+    def facts(
+        self,
+        session: Session,
+        cost_usd: float | None,
+        provider_of: Callable[[str], str | None],
+        litellm_version: str | None,
+        attributes: Mapping[str, str],
+    ) -> CallFacts:
+        """The frozen picture of this ended Call. Runs on a worker thread."""
+        started_ms = self.started_s * 1000.0
+        duration_ms = max(0.0, (self.ended_ticks - self.started_ticks) * 1000.0)
+        first = self.first_chunk_ticks
+        return CallFacts(
+            operation=self.callee.operation,
+            name=self.callee.event_name,
+            is_chain=self.callee.is_chain,
+            event_id=uuid_of(self.number),
+            parent_id=session.id if self.parent is None else uuid_of(self.parent.number),
+            session=session,
+            started_ms=round(started_ms, 3),
+            ended_ms=round(started_ms + duration_ms, 3),
+            arguments=self.arguments,
+            ending=self.ending or Ending.ABANDONED,
+            result=self.result,
+            answer=self.answer,
+            chunks=self.chunks or (),
+            is_stream=self.is_stream,
+            time_to_first_token_ms=None if first is None else round((first - self.started_ticks) * 1000.0, 3),
+            error=self.error,
+            attempt=self.attempt,
+            attempt_count=self.attempt_count,
+            api_base=self.api_base,
+            provider=None if self.callee.is_chain else self._provider(provider_of),
+            cost_usd=cost_usd,
+            litellm_version=litellm_version,
+            attributes=attributes,
+        )
+
+    @harmless("find a call's provider", None)
+    def _provider(self, provider_of: Callable[[str], str | None]) -> str | None:
+        model = self.arguments.get("model")
+        return provider_of(model) if isinstance(model, str) else None
+
+
+def uuid_of(number: int) -> str:
+    """A version 4 UUID from 128 random bits. Made on a worker: the text costs more than the bits."""
+    digits = f"{number & ~(0xF000 << 64 | 0xC000 << 48) | 0x4000 << 64 | 0x8000 << 48:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+CHUNK_SIZE = 1024
+"""Bytes that a chunk of a stream takes, by estimate."""
+NUMBER_SIZE = 32
+"""Bytes of a float and its place in a list."""
+
+
+def vectors_size(result: Any) -> int:
+    """What the vectors of an answer weigh in memory, by estimate: of all answers they are what can be large."""
+    data = getattr(result, "__dict__", NO_FIELDS).get("data")
+    if type(data) is not list or not data:
+        return 0
+    vector = field_of(data[0], "embedding")
+    return len(data) * (NUMBER_SIZE * len(vector) if type(vector) is list else CHUNK_SIZE)
+
+
+def is_stream(kind: type) -> bool:
+    """Whether results of a class are read piece by piece."""
+    if kind is dict or PYDANTIC_MARK in kind.__dict__:
+        return False  # by far the most; asking a pydantic class for a name that it lacks takes microseconds
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
+def has_content(chunk: object) -> bool:
+    """Whether a chunk brings the first thing a reader would see: text, reasoning or a tool call."""
+    try:
+        choice = chunk.choices[0]  # type: ignore[attr-defined]
+        delta = getattr(choice, "delta", None)
+        if delta is None:
+            return bool(choice.text)
+        return bool(
+            delta.content
+            or getattr(delta, "tool_calls", None)
+            or getattr(delta, "reasoning_content", None)
+            or getattr(delta, "function_call", None)
+        )
+    except (AttributeError, IndexError, TypeError):
+        return False
+
+
+def error_facts_of(error: BaseException) -> ErrorFacts:
+    """What an exception says, as text and numbers (fields: litellm_map.md 5)."""
+    status = _attribute_of(error, "status_code")
+    provider = _attribute_of(error, "llm_provider")
+    return ErrorFacts(
+        type_name=type(error).__qualname__,
+        module=type(error).__module__,
+        message=_text_of(error),
+        status_code=status if type(status) is int else None,
+        provider=provider if type(provider) is str and provider else None,
+    )
+
+
+@harmless("read an error's attribute", None)
+def _attribute_of(error: BaseException, name: str) -> Any:
+    return getattr(error, name, None)
+
+
+@harmless("read an error's text", "")
+def _text_of(error: BaseException) -> str:
+    return str(error)

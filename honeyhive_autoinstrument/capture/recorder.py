@@ -1,0 +1,159 @@
+"""Recorder.start(...) -> Call: the only door for hooks.
+
+It decides whether an invocation is a Call of its own or a step of one already recorded, and freezes its arguments.
+Runs in the application's thread; never raises, never waits.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from honeyhive_autoinstrument._faults import harmless
+from honeyhive_autoinstrument.capture.call import Call, Callee
+from honeyhive_autoinstrument.capture.context import current_call
+from honeyhive_autoinstrument.capture.freeze import freeze, text_size
+from honeyhive_autoinstrument.capture.stream import proxy_of
+from honeyhive_autoinstrument.events.facts import Attempt
+from honeyhive_autoinstrument.events.parameters import CREDENTIALS, LITELLM_METADATA, RECORDED
+
+ASYNC_LEGS = ("acompletion", "aembedding", "aimg_generation", "atext_completion")
+"""Keywords by which LiteLLM's async functions call their sync twins in an executor (litellm_map.md 1.3)."""
+
+_FAILED = object()
+
+BASE_SIZE = 2048
+"""Bytes that a Call and its response take besides their texts, by estimate."""
+
+
+class Recorder:
+    """Starts Calls and hands ended ones on."""
+
+    def __init__(self, submit: Callable[[Call], object]) -> None:
+        self.submit = submit
+        self.proxy_of = proxy_of
+        self.generation = 0
+        """Forks so far. A Call that began before a fork is the parent's to end."""
+        self.open_streams: set[Call] = set()
+        """Calls whose streams are still being read; they are ended at exit. Holds Calls, never streams."""
+        # Our own generator: the application's `random.seed()` must neither repeat our ids nor be disturbed by us.
+        self._new_number = random.Random().getrandbits
+
+    def start(
+        self,
+        callee: Callee,
+        instance: Any,
+        positional: tuple[str, ...],
+        args: Any,
+        kwargs: Any,
+        on_fault: Callable[[], None],
+    ) -> Call | None:
+        """A Call for this invocation, or None if it is a step of a Call already in flight (or cannot be recorded).
+
+        :param instance: the object of a method call, None for a function.
+        :param positional: names of the function's positional parameters, in order.
+        :param on_fault: told when recording failed.
+        """
+        call = self._start(callee, instance, positional, args, kwargs)
+        if call is _FAILED:
+            on_fault()
+            return None
+        return call  # type: ignore[return-value]
+
+    @harmless("start a call", _FAILED)
+    def _start(
+        self, callee: Callee, instance: Any, positional: tuple[str, ...], args: Any, kwargs: Any
+    ) -> Call | object | None:
+        parent = current_call.get()
+        if parent is not None and _is_step_of(parent, callee, instance, kwargs):
+            return None
+
+        arguments: dict[str, Any] = {}
+        secrets: tuple[Any, ...] = ()
+        size = BASE_SIZE
+        for name, value in (*zip(positional, args, strict=False), *kwargs.items()) if args else kwargs.items():
+            if name in RECORDED:
+                kind = type(value)
+                if kind is str:
+                    size += len(value)
+                elif kind is dict or kind is list:
+                    if kind is dict and ("model_group" in value or "user_api_key" in value):
+                        # Metadata on its way through the Router or the Proxy, with their own notes in it.
+                        value = {key: value[key] for key in list(value) if key not in LITELLM_METADATA}
+                    value = _copy_of(value)
+                    size += text_size(value)
+                elif value is not None and kind is not int and kind is not float and kind is not bool:
+                    value = _copy_of(value)
+                arguments[name] = value
+            elif name in CREDENTIALS and value:
+                secrets = (*secrets, value)
+
+        call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
+        call.instance_id = id(instance) if instance is not None else 0
+        api_base = kwargs.get("api_base") or kwargs.get("base_url")
+        if type(api_base) is str:
+            call.api_base = api_base
+        if parent is not None and parent.callee.is_chain:
+            parent.attempt_count += 1
+            call.attempt = _attempt_of(parent.attempt_count, kwargs)
+        return call
+
+    def end_open_streams(self, ending: Any) -> None:
+        """The process ends: every stream still open ends its Call now."""
+        for call in list(self.open_streams):
+            call.end(ending)
+
+    def after_fork(self) -> None:
+        """In the child: streams that were open belong to the parent; ids must not repeat the parent's."""
+        self.open_streams = set()
+        self._new_number = random.Random().getrandbits
+        self.generation += 1
+
+
+def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether an invocation inside `call` is a further step of the same operation, not a call with a life of its own.
+
+    Steps share LiteLLM's logging object or call id, carry an async leg's flag, or are the inner end of a public
+    function (litellm_map.md 1.5). Whatever else runs inside a Call is a child of it.
+    """
+    if call.returned:
+        return False
+    if call.callee.is_chain:
+        return callee.is_chain and call.instance_id == (id(instance) if instance is not None else 0)
+    if kwargs.get("litellm_logging_obj") is not None:
+        return True
+    if callee.is_chain:
+        return False
+    for flag in ASYNC_LEGS:
+        if kwargs.get(flag) is True:
+            return True
+    if callee.is_inner and not call.entered and callee.operation is call.callee.operation:
+        call.entered = True
+        return True
+    call_id = kwargs.get("litellm_call_id")
+    if call_id is None:
+        return False
+    return bool(call.call_id == call_id)
+
+
+@harmless("copy an argument", "[cannot be read]")
+def _copy_of(value: Any) -> Any:
+    return freeze(value)
+
+
+def _attempt_of(number: int, kwargs: dict[str, Any]) -> Attempt:
+    bucket = kwargs.get("metadata") or kwargs.get("litellm_metadata")
+    if type(bucket) is not dict:
+        bucket = {}
+    info = kwargs.get("model_info") or bucket.get("model_info")
+    if type(info) is not dict:
+        info = {}
+    return Attempt(
+        number=number,
+        model_group=bucket.get("model_group"),
+        original_model_group=bucket.get("original_model_group"),
+        deployment=bucket.get("deployment"),
+        deployment_id=info.get("id"),
+        fallback_depth=kwargs.get("fallback_depth") or 0,
+    )

@@ -1,0 +1,221 @@
+"""Wrap the rows that exist, note those that do not, restore the originals.
+
+Every Target stands alone: one that is missing or odd in some release is skipped, the others are wrapped. References to
+the original that other modules hold (`from litellm import completion`) are rebound by identity, and put back by
+identity. Works on `sys.modules`; never imports, never calls `getattr` on a module (LiteLLM resolves names lazily).
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import CellType, ModuleType
+from typing import Any
+
+from honeyhive_autoinstrument._faults import guarded, log
+from honeyhive_autoinstrument.capture.recorder import Recorder
+from honeyhive_autoinstrument.patches.hooks import Hook, Patched, carry_context
+from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, TARGETS, Target
+
+INNER_CELL = "original_function"
+"""The variable by which LiteLLM's `client` decorator holds the function that it wraps."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A method or closure cell that was changed, and how to change it back."""
+
+    place: str
+    patched: object
+    read: Callable[[], object]
+    undo: Callable[[], None]
+
+
+class Patches:
+    """What was wrapped in this process."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._hooks: list[Hook] = []
+        self._changes: list[_Change] = []
+        self._functions: dict[int, Patched] = {}
+        """Wrappers of functions, by id; names that hold one are found again by it."""
+        self.missing: list[str] = []
+        """Event names of Targets that this LiteLLM does not have."""
+
+    @property
+    def wrapped(self) -> list[str]:
+        """Event names of the Targets that are wrapped, each once."""
+        return list(dict.fromkeys(hook.target.event_name for hook in self._hooks))
+
+    def apply(self, *, is_late: bool) -> None:
+        """Wrap everything there is. Repeating it wraps only what is not wrapped yet.
+
+        :param is_late: LiteLLM was imported before; references to its functions may be anywhere.
+        """
+        self.missing.clear()
+        replaced: dict[int, Patched] = {}
+        originals: list[object] = []  # keeps the ids in `replaced` valid
+        for target in TARGETS:
+            with guarded(f"wrap {target.event_name}"):
+                original = self._wrap(target, replaced, is_late)
+                if original is not None:
+                    originals.append(original)
+        for module_name, name in CONTEXT_CARRIERS:
+            with guarded(f"wrap {name}"):
+                module = sys.modules.get(module_name)
+                original = vars(module).get(name) if module is not None else None
+                if original is not None and not isinstance(original, Patched):
+                    replaced[id(original)] = Patched(original, carry_context)
+                    originals.append(original)
+        with guarded("rebind early names"):
+            self._rebind(replaced, everywhere=is_late)
+
+    def restore(self) -> None:
+        """Put every original object back, newest change first, and switch the Hooks off."""
+        for hook in self._hooks:
+            hook.is_on = False
+        for change in reversed(self._changes):
+            with guarded(f"restore {change.place}"):
+                if change.read() is change.patched:
+                    change.undo()
+                else:
+                    # Somebody wrapped our wrapper; it stays in the chain and only passes calls on.
+                    log.debug("%s was changed by another library after us; left in place, switched off", change.place)
+        with guarded("restore names"):
+            self._put_back_functions()
+        self._changes.clear()
+        self._functions.clear()
+        self._hooks.clear()
+
+    def _put_back_functions(self) -> None:
+        # By looking, not by a list of what was rebound: code that came later (`from litellm import completion`) holds our
+        # wrappers, too. A wrapper that somebody else put around one of ours stays, and ours in it only passes calls on.
+        for namespace in namespaces(everywhere=True):
+            for name, value in list(namespace.items()):
+                if type(value) is Patched and id(value) in self._functions:
+                    namespace[name] = value.__wrapped__
+
+    def _wrap(self, target: Target, replaced: dict[int, Patched], is_late: bool) -> object | None:
+        module = sys.modules.get(target.module)
+        if module is None:
+            self._miss(target)
+            return None
+        if target.owner is not None:
+            self._wrap_method(target, vars(module).get(target.owner))
+            return None
+        original: object | None = vars(module).get(target.attribute)
+        if original is None:
+            self._miss(target)
+            return None
+        if isinstance(original, Patched) or id(original) in replaced:
+            return None
+        hook = self._hook(target, original)
+        replaced[id(original)] = Patched(original, hook.wrapper)
+        if is_late:
+            self._wrap_inside(original, hook)
+        return original
+
+    def _wrap_method(self, target: Target, owner: Any) -> None:
+        # From 1.109 the Router is a facade: its metaclass sends changes to the class that has the logic.
+        owner = getattr(owner, "_core_class", owner)
+        original = next(
+            (vars(kind)[target.attribute] for kind in owner.__mro__ if target.attribute in vars(kind)), None
+        )
+        if original is None:
+            self._miss(target)
+            return
+        if isinstance(original, Patched):
+            return
+        is_own = target.attribute in vars(owner)
+        patched = Patched(original, self._hook(target, original).wrapper)
+        setattr(owner, target.attribute, patched)
+
+        def undo() -> None:
+            if is_own:
+                setattr(owner, target.attribute, original)
+            else:
+                delattr(owner, target.attribute)
+
+        self._changes.append(
+            _Change(target.event_name, patched, lambda: vars(owner).get(target.attribute), undo),
+        )
+
+    def _hook(self, target: Target, original: Any) -> Hook:
+        hook = Hook(target, positional_names(target, original), self._recorder)
+        self._hooks.append(hook)
+        return hook
+
+    def _miss(self, target: Target) -> None:
+        if not target.is_inner:
+            self.missing.append(target.event_name)
+            log.debug("%s does not exist in this LiteLLM; not recorded", target.event_name)
+
+    def _wrap_inside(self, original: Any, hook: Hook) -> None:
+        """References taken before a late activation can be where no sweep reaches (partials, closures, containers).
+
+        Up to 1.102 every such reference is the `client` closure; wrapping the function inside it catches them. From
+        1.103 on it is a dispatch function, which reads the inner end at each call and needs nothing of this kind.
+        """
+        cell = inner_cell_of(original)
+        if cell is None or isinstance(cell.cell_contents, Patched):
+            return
+        inner = cell.cell_contents
+        patched = Patched(inner, hook.wrapper)
+        cell.cell_contents = patched
+
+        def undo() -> None:
+            cell.cell_contents = inner
+
+        self._changes.append(
+            _Change(f"inside {hook.target.event_name}", patched, lambda: cell.cell_contents, undo),
+        )
+
+    def _rebind(self, replaced: dict[int, Patched], *, everywhere: bool) -> None:
+        self._functions.update((id(patched), patched) for patched in replaced.values())
+        for namespace in namespaces(everywhere=everywhere):
+            for name, value in list(namespace.items()):
+                patched = replaced.get(id(value))
+                if patched is None or name == "__wrapped__":
+                    continue
+                namespace[name] = patched
+
+
+def namespaces(*, everywhere: bool) -> Iterator[dict[str, Any]]:
+    """Module dictionaries that may hold a reference: LiteLLM's own, or those of all modules.
+
+    Right after `import litellm` nobody else can have one. Modules with a dictionary of a special kind are passed over.
+    """
+    for name, module in list(sys.modules.items()):
+        if not everywhere and name != "litellm" and not name.startswith("litellm."):
+            continue
+        if not isinstance(module, ModuleType):
+            continue
+        namespace = vars(module)
+        if type(namespace) is dict:
+            yield namespace
+
+
+def positional_names(target: Target, original: Any) -> tuple[str, ...]:
+    """Names of the parameters that can be given by position. LiteLLM's wrappers keep the signature of what they wrap."""
+    names = []
+    for parameter in inspect.signature(original).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            break
+        names.append(parameter.name)
+    if target.owner is not None:
+        names = names[1:]
+    return tuple(names) or target.positional
+
+
+def inner_cell_of(function: Any) -> CellType | None:
+    """The closure cell in which LiteLLM's `client` decorator keeps the function itself, if this is one of its wrappers."""
+    while function is not None:
+        code = getattr(function, "__code__", None)
+        if code is not None and INNER_CELL in code.co_freevars:
+            cell: CellType = function.__closure__[code.co_freevars.index(INNER_CELL)]
+            return cell
+        function = getattr(function, "__wrapped__", None)
+    return None

@@ -1,0 +1,149 @@
+"""One Hook per Shape: start, call, end. Between our two steps the application's call runs untouched.
+
+The wrapped function is called exactly once, outside any guard of ours; its result or exception goes on as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+from honeyhive_autoinstrument._faults import faults
+from honeyhive_autoinstrument.capture.context import current_call
+from honeyhive_autoinstrument.capture.recorder import Recorder
+from honeyhive_autoinstrument.patches.targets import Shape, Target
+
+# Generic in wrapt's stubs since 2, not when it runs.
+FunctionWrapper: Any = wrapt.FunctionWrapper
+BoundFunctionWrapper: Any = wrapt.BoundFunctionWrapper
+
+MAX_FAULTS = 5
+"""A Hook that failed this often in a row takes itself out of the way."""
+
+
+class PatchedMethod(BoundFunctionWrapper):  # type: ignore[misc]
+    """What `router.acompletion` is: a Patched bound to its object. Copies as a bound method does."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return getattr, (self._self_instance, self.__name__)
+
+
+class Patched(FunctionWrapper):  # type: ignore[misc]
+    """The wrapper put in a function's place. Looks like the function to `inspect`, pickles by name, copies as itself."""
+
+    __bound_function_wrapper__ = PatchedMethod
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # By qualified name, as the bare function does; FunctionWrapper alone refuses.
+        return self.__qualname__
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class Hook:
+    """What runs around one Target."""
+
+    def __init__(self, target: Target, positional: tuple[str, ...], recorder: Recorder) -> None:
+        self.target = target
+        self._positional = positional
+        self._recorder = recorder
+        self.is_on = True
+        self._faults = 0
+
+    @property
+    def wrapper(self) -> Callable[..., Any]:
+        """The function that wrapt calls."""
+        return self.run if self.target.shape is Shape.SYNC else self.run_async
+
+    def run(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        """Around a function that returns its result."""
+        call = self._start(instance, args, kwargs)
+        if call is None:
+            return wrapped(*args, **kwargs)
+        surrounding = current_call.get()
+        current_call.set(call)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:  # cancellation and Ctrl-C are endings too
+            current_call.set(surrounding)
+            call.fail(error)
+            raise
+        current_call.set(surrounding)
+        return call.succeed(result)
+
+    def run_async(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        """Around a function that returns a coroutine."""
+        coroutine: Any = self._await(wrapped, instance, args, kwargs)
+        # "coroutine 'acompletion' was never awaited" has to name the function that the application called.
+        # A partial or another callable object put in LiteLLM's place before us has no name.
+        name, qualified = getattr(wrapped, "__name__", None), getattr(wrapped, "__qualname__", None)
+        if type(name) is str and type(qualified) is str:
+            coroutine.__name__, coroutine.__qualname__ = name, qualified
+        return coroutine
+
+    async def _await(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        # Everything happens when the coroutine first runs: LiteLLM, too, reads its arguments then, and a context
+        # variable set any earlier would be set for the code that made the coroutine, not for the one that awaits it.
+        call = self._start(instance, args, kwargs)
+        if call is None:
+            return await wrapped(*args, **kwargs)
+        surrounding = current_call.get()
+        current_call.set(call)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            current_call.set(surrounding)
+            call.fail(error)
+            raise
+        current_call.set(surrounding)
+        return call.succeed(result)
+
+    def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
+        if not self.is_on:
+            return None
+        call = self._recorder.start(self.target, instance, self._positional, args, kwargs, self._failed)
+        if call is not None:
+            self._faults = 0
+        return call
+
+    def _failed(self) -> None:
+        self._faults += 1
+        if self._faults == MAX_FAULTS:
+            self.is_on = False
+            faults.say(
+                f"hook: {self.target.event_name}",
+                "HoneyHive recording: %s failed to be recorded %d times in a row and is no longer watched here. The"
+                " program is not affected. Please report this with the output of `honeyhive-instrument --check`.",
+                self.target.event_name,
+                MAX_FAULTS,
+            )
+
+
+def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    """Around `run_async_function(function, ...)`: the coroutine finds the surrounding Call on whatever thread it runs."""
+    call = current_call.get()
+    if call is None or not args:
+        return wrapped(*args, **kwargs)
+    function = args[0]
+
+    # functools.wraps: the Router chooses a metadata bucket by the function's name.
+    @functools.wraps(function)
+    async def in_call(*inner_args: Any, **inner_kwargs: Any) -> Any:
+        surrounding = current_call.get()
+        current_call.set(call)
+        try:
+            return await function(*inner_args, **inner_kwargs)
+        finally:
+            current_call.set(surrounding)
+
+    return wrapped(in_call, *args[1:], **kwargs)
