@@ -1,0 +1,160 @@
+"""Encoder: an ended Call -> facts -> Event -> bytes. What Runtime hands to the uploaders as their `encode`.
+
+Runs on worker threads. One Encoder lives as long as one set of settings.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+
+from honeyhive_autoinstrument._faults import guarded
+from honeyhive_autoinstrument.capture.call import Call
+from honeyhive_autoinstrument.config import Config
+from honeyhive_autoinstrument.delivery.sink import Record
+from honeyhive_autoinstrument.events.build import build_event, session_row
+from honeyhive_autoinstrument.events.encode import encode
+from honeyhive_autoinstrument.events.facts import Session
+from honeyhive_autoinstrument.events.messages import field_of
+from honeyhive_autoinstrument.events.usage import usage_of_chunks
+from honeyhive_autoinstrument.patches.library import library_version, price_of_usage, provider_of
+from honeyhive_autoinstrument.redaction import Redactor, is_credential_name
+
+MAX_SESSIONS = 10_000
+"""Session rows kept encoded; a service opens one for each of its requests."""
+
+FORK_WAIT_S = 1.0
+
+
+class Encoder:
+    """Makes Records of Calls, by the settings it was given."""
+
+    def __init__(self, config: Config, process_name: str, started_ms: float) -> None:
+        self._config = config
+        self._attributes = dict(config.attributes)
+        self._redactor = Redactor(
+            max_content_bytes=config.max_content_bytes,
+            capture_content=config.capture_content,
+            secrets=(config.api_key,) if config.api_key else (),
+        )
+        session_id, original_id = as_uuid(config.session_id) if config.session_id else (str(uuid4()), None)
+        self.process_session = Session(
+            id=session_id,
+            name=config.session_name or process_name,
+            started_ms=started_ms,
+            original_id=original_id,
+        )
+        """The Session of every Call that names none."""
+        self._sessions: dict[str, tuple[Session, bytes]] = {}
+        self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
+        self._first_price = threading.Lock()
+        self._has_priced = False
+        self._is_held = False
+
+    def __call__(self, call: Call) -> Record:
+        """
+        :raises Exception: when nothing at all can be made of the Call; parts that cannot be read are left out.
+        """
+        for secret in call.secrets:
+            self._redactor.learn(_texts_in(secret))
+        session, session_body = self._session_of(call)
+        facts = call.facts(session, self._price_of(call), provider_of, self._litellm_version, self._attributes)
+        event = build_event(facts, source=self._config.source, redactor=self._redactor)
+        return Record(
+            id=event.event_id,
+            body=encode(event, max_bytes=self._config.max_event_bytes),
+            session_id=session.id,
+            session_body=session_body,
+        )
+
+    def before_fork(self) -> None:
+        """LiteLLM's first price imports many of its modules; a child forked in the middle of that would hang on them."""
+        self._is_held = self._first_price.acquire(timeout=FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Pricing goes on."""
+        if self._is_held:
+            self._first_price.release()
+
+    def after_fork_in_child(self) -> None:
+        """The lock was taken in the parent."""
+        self._first_price = threading.Lock()
+
+    def _session_of(self, call: Call) -> tuple[Session, bytes]:
+        """The Session that the outermost Call names, else that of the process; and its encoded row."""
+        while call.parent is not None:
+            call = call.parent
+        given = session_id_in(call.arguments)
+        session = self.process_session
+        if given is not None:
+            session_id, original_id = as_uuid(given)
+            session = Session(
+                id=session_id, name=original_id or session_id, started_ms=call.started_s * 1000, original_id=original_id
+            )
+        known = self._sessions.get(session.id)
+        if known is None:
+            known = (session, self._encode_session(session))
+            while len(self._sessions) >= MAX_SESSIONS:
+                self._sessions.pop(next(iter(self._sessions)), None)
+            self._sessions[session.id] = known
+        return known
+
+    def _encode_session(self, session: Session) -> bytes:
+        row = session_row(session, source=self._config.source, attributes=self._attributes, redactor=self._redactor)
+        return encode(row, max_bytes=self._config.max_event_bytes)
+
+    def _price_of(self, call: Call) -> float | None:
+        """LiteLLM's price of a stream; plain responses carry theirs."""
+        if not call.chunks or call.callee.is_chain:
+            return None
+        with guarded("price a stream"):
+            if self._has_priced:
+                return _price_of_chunks(call.arguments.get("model"), call.chunks)
+            with self._first_price:
+                price = _price_of_chunks(call.arguments.get("model"), call.chunks)
+                self._has_priced = price is not None
+                return price
+        return None
+
+
+def _price_of_chunks(requested: Any, chunks: list[object]) -> float | None:
+    usage, _ = usage_of_chunks(chunks)
+    if usage is None:
+        return None
+    provider = field_of(field_of(chunks[0], "_hidden_params"), "custom_llm_provider")
+    for model in (requested, field_of(chunks[0], "model")):
+        if model:
+            name = str(model).removeprefix(f"{provider}/") if provider else str(model)
+            price = price_of_usage(name, provider, usage)
+            if price is not None:
+                return price
+    return None
+
+
+def as_uuid(given: str) -> tuple[str, str | None]:
+    """A lower-case UUID for an id: itself if it is one, else a stable one made of it, with the original beside it."""
+    try:
+        return str(UUID(given)), None
+    except ValueError:
+        return str(uuid5(NAMESPACE_URL, f"honeyhive-autoinstrument:{given}")), given
+
+
+def session_id_in(arguments: Any) -> str | None:
+    """The session that a call names: in its metadata, or as `litellm_session_id`."""
+    for name in ("metadata", "litellm_metadata"):
+        bucket = arguments.get(name)
+        if isinstance(bucket, dict) and bucket.get("session_id"):
+            return str(bucket["session_id"])
+    given = arguments.get("litellm_session_id")
+    return str(given) if given else None
+
+
+def _texts_in(secret: Any) -> list[str]:
+    """The credentials in an argument: a text itself (and a bearer's token alone); of a dictionary such as headers or a
+    service account, the fields whose names say so."""
+    if isinstance(secret, str):
+        return [secret, secret.rpartition(" ")[2]]
+    if isinstance(secret, dict):
+        return [text for name, value in secret.items() if is_credential_name(name) for text in _texts_in(value)]
+    return []

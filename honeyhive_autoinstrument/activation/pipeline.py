@@ -1,0 +1,104 @@
+"""Pipeline: the way of ended Calls under one set of settings: an Encoder, and an Uploader for each exporter.
+
+Imported and made with the first ended Call, in the application's thread. Not earlier: httpx and what it needs take 40 ms,
+and by then LiteLLM has loaded them for its own request. Not on a worker: an import there could be cut in half by a fork
+(the child would hold a half-made module), and one made while the interpreter ends makes CPython 3.11 forget that a Ctrl-C
+ended the program.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from honeyhive_autoinstrument.activation.encoder import Encoder
+from honeyhive_autoinstrument.capture.call import Call
+from honeyhive_autoinstrument.config import Config
+from honeyhive_autoinstrument.delivery.console import ConsoleSink
+from honeyhive_autoinstrument.delivery.http import HttpSink
+from honeyhive_autoinstrument.delivery.sink import Sink
+from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name
+from honeyhive_autoinstrument.delivery.uploader import Limits, Uploader
+
+
+class Pipeline:
+    """Takes ended Calls. Each exporter has its own Uploader, and so its own queue, cursor and ledger."""
+
+    def __init__(self, config: Config, process_name: str, started_ms: float) -> None:
+        self._encoder = Encoder(config, process_name, started_ms)
+        self._uploaders = {name: self._open(name, config) for name in config.active_exporters}
+
+    def submit(self, call: Call) -> None:
+        """Take an ended Call. Never waits."""
+        for uploader in self._uploaders.values():
+            uploader.submit(call)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring out what is submitted so far. True: nothing is pending any more."""
+        deadline = time.monotonic() + timeout_s
+        done = [uploader.flush(max(0.0, deadline - time.monotonic())) for uploader in self._uploaders.values()]
+        return all(done)
+
+    def close(self, timeout_s: float) -> None:
+        """Bring out what can be brought out in the time, keep the rest on disk."""
+        deadline = time.monotonic() + timeout_s
+        for uploader in self._uploaders.values():
+            uploader.close(max(0.0, deadline - time.monotonic()))
+
+    def stats(self) -> dict[str, Any]:
+        """The ledger of the first exporter, and of each under `exporters`."""
+        ledgers = {name: uploader.stats() for name, uploader in self._uploaders.items()}
+        return {
+            **next(iter(ledgers.values())),
+            "exporters": ledgers,
+            "session_id": self._encoder.process_session.id,
+        }
+
+    def before_fork(self) -> None:
+        """Hold what must not be cut in half; see Encoder."""
+        self._encoder.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._encoder.after_fork_in_parent()
+
+    def after_fork_in_child(self) -> None:
+        """Fresh queues, locks and threads. Assigns only."""
+        self._encoder.after_fork_in_child()
+        for uploader in self._uploaders.values():
+            uploader.after_fork()
+
+    def _open(self, exporter: str, config: Config) -> Uploader[Call]:
+        sink, spool = open_exporter(config, exporter)
+        return Uploader(
+            encode=self._encoder,
+            size_of=_size_of,
+            sink=sink,
+            spool=spool if config.durability != "memory" or sink is None else None,
+            limits=Limits(
+                queue_max_events=config.queue_max_events,
+                queue_max_bytes=config.queue_max_bytes,
+                batch_max_events=config.batch_max_events,
+                batch_max_bytes=config.batch_max_bytes,
+                linger_s=config.linger,
+                workers=config.workers,
+            ),
+            spool_first=config.durability == "always",
+        )
+
+
+def open_exporter(config: Config, exporter: str) -> tuple[Sink | None, Spool | None]:
+    """The Sink and Spool of an exporter: `honeyhive` has both, `console` keeps nothing, `local` sends nothing."""
+    if exporter == "console":
+        return ConsoleSink(), None
+    sink: Sink | None = None
+    destination = LOCAL
+    if exporter == "honeyhive" and config.api_key:
+        sink = HttpSink(url=config.api_url, api_key=config.api_key, timeout_s=config.timeout, project=config.project)
+        destination = destination_name(config.api_url, config.api_key)
+    spool = Spool(config.home_folder, destination, max_bytes=config.spool_max_bytes, max_age_s=config.spool_max_age)
+    return sink, spool
+
+
+def _size_of(call: Call) -> int:
+    return call.size

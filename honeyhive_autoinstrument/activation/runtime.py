@@ -1,0 +1,334 @@
+"""Runtime: the one object of the process. It wires the rooms and owns what must be per process.
+
+This file holds the one module variable of the product. It is imported with the first `import litellm` (or by `init()`),
+never before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+from honeyhive_autoinstrument._faults import LOGGER_NAME, faults, harmless, log
+from honeyhive_autoinstrument.activation import bootstrap
+from honeyhive_autoinstrument.capture.call import Call
+from honeyhive_autoinstrument.capture.recorder import Recorder
+from honeyhive_autoinstrument.config import Config
+from honeyhive_autoinstrument.events.facts import Ending
+from honeyhive_autoinstrument.patches.apply import Patches
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from honeyhive_autoinstrument.activation.pipeline import Pipeline
+
+NOTHING_YET: dict[str, Any] = {
+    "created": 0,
+    "sent": 0,
+    "pending": 0,
+    "spooled": 0,
+    "rejected": 0,
+    "dropped": {},
+    "exporters": {},
+    "session_id": None,
+}
+"""The ledger before the first Call has ended."""
+
+FORK_WAIT_S = 2.0
+"""How long a fork waits for another thread's first Call; that takes a twentieth of a second."""
+
+FLUSH_S = 30.0
+"""Default time for `flush()`."""
+
+
+class Runtime:
+    """Everything of ours in one process: settings, patches, recorder, uploaders, the process session."""
+
+    def __init__(self, config: Config, way: str) -> None:
+        self.config = config
+        self.way = way
+        self.recorder = Recorder(self._submit)
+        self.patches = Patches(self.recorder)
+        self._lock = threading.RLock()
+        self._is_held = False
+        self.is_shut_down = False
+        """Whether `shut_down` ended the delivery; `init()` begins it anew."""
+        self._pipeline: Pipeline | None = None
+        self._started_ms = time.time() * 1000
+        self.knows_multiprocessing = False
+        self.settings: dict[str, Any] = {}
+        """What `init()` was given so far."""
+
+    def start(self) -> None:
+        """Hook into logging, fork, multiprocessing, SIGTERM and notebooks. Once per Runtime."""
+        _set_up_logging(self.config.debug)
+        for notice in self.config.notices:
+            log.warning("%s", notice)
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+        )
+        _flush_at_end_of_multiprocessing_child(self)
+        _handle_sigterm()
+        _flush_after_notebook_cells()
+
+    def patch(self, *, is_late: bool) -> None:
+        """Wrap what LiteLLM has. Repeating it wraps only what is not wrapped yet."""
+        self.patches.apply(is_late=is_late)
+        log.debug(
+            "Recording LiteLLM: switched on by %s; %d functions wrapped; not in this release: %s",
+            self.way,
+            len(self.patches.wrapped),
+            ", ".join(self.patches.missing) or "none",
+        )
+
+    def reconfigure(self, config: Config) -> None:
+        """Settings given to `init()` after an automatic start: what is queued still goes out under the old ones."""
+        with self._lock:
+            pipeline, self._pipeline = self._pipeline, None
+            self.config = config
+            self.is_shut_down = False
+        _set_up_logging(config.debug)
+        for notice in config.notices:
+            log.warning("%s", notice)
+        if pipeline is not None:
+            pipeline.close(config.exit_timeout)
+
+    def uninstrument(self) -> None:
+        """Put every original back."""
+        self.patches.restore()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Bring out what is recorded so far. True: nothing is pending any more."""
+        return self._pipeline is None or self._pipeline.flush(timeout_s)
+
+    def shut_down(self, timeout_s: float) -> None:
+        """End open streams, bring out what can be brought out in the time, keep the rest on disk."""
+        self.recorder.end_open_streams(Ending.ABANDONED)
+        self.is_shut_down = True
+        if self._pipeline is not None:
+            self._pipeline.close(timeout_s)
+
+    def stats(self) -> dict[str, Any]:
+        """The ledger (of the first exporter, and of each), Faults, and the id of the process session."""
+        ledger = NOTHING_YET if self._pipeline is None else self._pipeline.stats()
+        return {**ledger, "faults": faults.counts()}
+
+    def before_fork(self) -> None:
+        """Hold what must not be cut in half."""
+        self._is_held = self._lock.acquire(timeout=FORK_WAIT_S)
+        if self._pipeline is not None:
+            self._pipeline.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._pipeline is not None:
+            self._pipeline.after_fork_in_parent()
+        if self._is_held:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Fresh queues, locks and threads on first use. Assigns only."""
+        self._lock = threading.RLock()
+        self.is_shut_down = False
+        faults.after_fork()
+        self.recorder.after_fork()
+        if self._pipeline is not None:
+            self._pipeline.after_fork_in_child()
+        _flush_at_end_of_multiprocessing_child(self)
+
+    @harmless("take an ended call", None)
+    def _submit(self, call: Call) -> None:
+        if sys.is_finalizing():
+            return  # a finalizer in the last moments: modules are half gone, no thread can start
+        pipeline = self._pipeline
+        if pipeline is None:
+            pipeline = self._open_pipeline()
+        pipeline.submit(call)
+
+    def _open_pipeline(self) -> Pipeline:
+        # Imported under the lock that a fork waits for: a child must not inherit a half-imported module.
+        with self._lock:
+            from honeyhive_autoinstrument.activation.pipeline import Pipeline
+
+            if self._pipeline is None:
+                self._pipeline = Pipeline(self.config, program_name(), self._started_ms)
+                if self.is_shut_down:
+                    self._pipeline.close(0)  # no threads any more; what comes goes to disk at once
+            return self._pipeline
+
+
+def program_name() -> str:
+    """The name of the process session: the program's, or `notebook` in IPython."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        return str(spec.name).removesuffix(".__main__")
+    argv = getattr(sys, "argv", None) or [""]
+    name = os.path.basename(argv[0])
+    if name.startswith(("ipykernel_launcher", "colab_kernel_launcher")):
+        return "notebook"
+    return name if name and name not in ("-c", "-m", "-") else "python"
+
+
+def _set_up_logging(debug: bool) -> None:
+    # No handler: by default warnings reach stderr through logging's last resort, and the application's set-up wins.
+    logger = logging.getLogger(LOGGER_NAME)
+    if debug and logger.level == logging.NOTSET:
+        logger.setLevel(logging.DEBUG)
+        if not logger.hasHandlers():
+            logger.addHandler(logging.StreamHandler())
+
+
+# -- the one Runtime of the process ------------------------------------------------------------------------------------
+
+_runtime: Runtime | None = None
+_activation = threading.RLock()
+"""Two threads that switch on at once make one Runtime."""
+
+
+def activate_runtime(way: str) -> Runtime:
+    """The Runtime of this process, made and wired with the first call; LiteLLM is wrapped if it is loaded."""
+    global _runtime
+    with _activation:
+        if _runtime is None:
+            _runtime = Runtime(Config.from_env(), way)
+            _runtime.start()
+    library = sys.modules.get(bootstrap.LIBRARY)
+    if library is not None and bootstrap.is_complete(library):
+        _runtime.patch(is_late=not _is_being_imported(library))
+    return _runtime
+
+
+def init(**settings: Any) -> Runtime:
+    """Switch the recording on with explicit settings; they win over the environment. Safe to call again.
+
+    :param settings: fields of `Config`, for example `api_key="hh_..."`, `session_name="nightly"`.
+    :returns: the Runtime, with `flush`, `shut_down`, `stats`, `uninstrument`.
+    """
+    global _runtime
+    with _activation:
+        if _runtime is None:
+            _runtime = Runtime(Config.from_env(**settings), "init()")
+            _runtime.start()
+        else:
+            # Settings given before stay, unless they are given again.
+            config = Config.from_env(**{**_runtime.settings, **settings})
+            if config != _runtime.config or _runtime.is_shut_down:
+                _runtime.reconfigure(config)
+        _runtime.settings.update(settings)
+    bootstrap.wait_for_library("init()")
+    return _runtime
+
+
+def flush(timeout: float = FLUSH_S) -> bool:
+    """Bring out what is recorded so far.
+
+    :param timeout: seconds at most.
+    :returns: whether nothing is pending any more.
+    """
+    return True if _runtime is None else _runtime.flush(timeout)
+
+
+def shutdown(timeout: float | None = None) -> None:
+    """Flush, put the rest to disk, stop the threads. Calls made after this are kept on disk one by one.
+
+    :param timeout: seconds at most; by default the setting `exit_timeout`.
+    """
+    if _runtime is not None:
+        _runtime.shut_down(_runtime.config.exit_timeout if timeout is None else timeout)
+
+
+def stats() -> dict[str, Any]:
+    """The ledger: `created` = `sent` + `pending` + `spooled` + `rejected` + `dropped`; and `faults`, by operation."""
+    return {} if _runtime is None else _runtime.stats()
+
+
+def uninstrument() -> None:
+    """Stop recording: every original object of LiteLLM is back in its place."""
+    bootstrap.stop_waiting()
+    if _runtime is not None:
+        _runtime.uninstrument()
+
+
+@harmless("deliver at exit", None)
+def at_exit() -> None:
+    """Called when the interpreter ends, after the program's own exit handlers."""
+    if _runtime is not None:
+        _runtime.shut_down(_runtime.config.exit_timeout)
+
+
+def _is_being_imported(library: types.ModuleType) -> bool:
+    return bool(getattr(library.__spec__, "_initializing", False))
+
+
+def _before_fork() -> None:
+    if _runtime is not None:
+        _runtime.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if _runtime is not None:
+        _runtime.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    if _runtime is not None:
+        _runtime.after_fork_in_child()
+
+
+def _flush_at_end_of_multiprocessing_child(runtime: Runtime) -> None:
+    """Children of multiprocessing end with os._exit, past atexit; its own finalizers are what runs."""
+    process = sys.modules.get("multiprocessing.process")
+    util = sys.modules.get("multiprocessing.util")
+    if process is None or util is None:
+        return
+    if process.parent_process() is not None:
+        _register_finalizer(runtime)
+    if not runtime.knows_multiprocessing:
+        # A child forked from here on first clears its finalizers, and then runs these.
+        runtime.knows_multiprocessing = True
+        util.register_after_fork(runtime, _register_finalizer)
+
+
+def _register_finalizer(runtime: Runtime) -> None:
+    sys.modules["multiprocessing.util"].Finalize(None, at_exit, exitpriority=-100)
+
+
+def _handle_sigterm() -> None:
+    """SIGTERM ends a program without atexit. Only where its handling is the default: deliver, then end the same way."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _deliver_and_end)
+    except ValueError:
+        return  # a sub-interpreter
+
+
+def _deliver_and_end(number: int, frame: types.FrameType | None) -> None:
+    at_exit()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _flush_after_notebook_cells() -> None:
+    """A notebook has no end: what a cell recorded goes out when the cell is done."""
+    ipython = sys.modules.get("IPython")
+    get_shell: Callable[[], Any] | None = getattr(ipython, "get_ipython", None)
+    shell = get_shell() if get_shell is not None else None
+    if shell is not None:
+        shell.events.register("post_run_cell", _after_cell)
+
+
+CELL_FLUSH_S = 0.5
+
+
+@harmless("deliver after a cell", None)
+def _after_cell(*_: object) -> None:
+    flush(CELL_FLUSH_S)

@@ -1,0 +1,1 @@
+"""OpenTelemetry's ways in and out: the entry point of `opentelemetry-instrument`."""
