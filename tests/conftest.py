@@ -1,0 +1,149 @@
+"""Fixtures for every room: the fakes, an isolated environment, a recording in this process, launched programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else importing LiteLLM tries the network
+for variable in [name for name in os.environ if name.startswith(("HONEYHIVE_", "HH_"))]:
+    del os.environ[variable]
+
+from honeyhive_autoinstrument._faults import faults
+from tests.fakes.honeyhive import FakeHoneyHive
+from tests.fakes.provider import FakeProvider
+
+ROOT = Path(__file__).parent.parent
+APPS = Path(__file__).parent / "apps"
+BIN = Path(sys.executable).parent
+FAULT_MARK = "internal error while trying to"
+
+
+@pytest.fixture(autouse=True)
+def no_fault_is_left_behind() -> Iterator[None]:
+    """A Fault that nobody expected fails the test. A test that provokes one clears `faults` itself."""
+    faults.after_fork()
+    yield
+    assert faults.counts() == {}, "Faults of our own code"
+
+
+@pytest.fixture
+def fake_honeyhive() -> Iterator[FakeHoneyHive]:
+    with FakeHoneyHive() as server:
+        yield server
+    assert server.problems == [], "bodies that break the contract"
+
+
+@pytest.fixture
+def fake_provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as server:
+        yield server
+
+
+class Recording:
+    """LiteLLM in this process, recorded, with events going to a FakeHoneyHive."""
+
+    def __init__(self, server: FakeHoneyHive) -> None:
+        self.server = server
+
+    def events(self) -> list[dict[str, Any]]:
+        import honeyhive_autoinstrument
+
+        assert honeyhive_autoinstrument.flush(10)
+        return self.server.events
+
+    def event(self) -> dict[str, Any]:
+        (event,) = self.events()
+        return event
+
+
+@pytest.fixture
+def recording(fake_honeyhive: FakeHoneyHive, tmp_path: Path) -> Iterator[Recording]:
+    import litellm
+
+    import honeyhive_autoinstrument
+
+    litellm.suppress_debug_info = True
+    honeyhive_autoinstrument.init(
+        api_key=fake_honeyhive.key, api_url=fake_honeyhive.url, home=str(tmp_path / "home"), linger=0.05
+    )
+    yield Recording(fake_honeyhive)
+    honeyhive_autoinstrument.shutdown(5)
+    honeyhive_autoinstrument.uninstrument()
+
+
+class Finished:
+    """A launched program that has ended."""
+
+    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
+        self.status = process.returncode
+        self.out = process.stdout
+        self.err = process.stderr
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """What a launched program gets: this machine's variables, none of ours, a home of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HONEYHIVE_", "HH_", "OTEL_"))}
+    kept.pop("PYTHONPATH", None)
+    return {
+        **kept,
+        "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', '')}",
+        "HONEYHIVE_HOME": str(tmp_path / "home"),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
+
+
+Run = Callable[..., Finished]
+
+
+@pytest.fixture
+def run(environ: dict[str, str], tmp_path: Path) -> Run:
+    """Run a command to its end. Fails if our own code failed in it, unless told that it may."""
+
+    def run_command(
+        *command: object,
+        env: dict[str, str] | None = None,
+        stdin: str | None = None,
+        cwd: Path | None = None,
+        may_fault: bool = False,
+        timeout: float = 90,
+    ) -> Finished:
+        finished = Finished(
+            subprocess.run(
+                [str(word) for word in command],
+                env={**environ, **(env or {})},
+                input=stdin,
+                cwd=cwd or tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        )
+        if not may_fault:
+            assert FAULT_MARK not in finished.err, finished.err
+        return finished
+
+    return run_command
+
+
+def app(name: str) -> str:
+    """The path of a program under tests/apps."""
+    return str(APPS / name)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20, what: str = "the condition") -> None:
+    """Wait for a condition, with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(0.01)

@@ -1,0 +1,96 @@
+"""Batches on disk: whole, private, kept apart, bounded."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from honeyhive_autoinstrument.delivery.sink import Batch, Record
+from honeyhive_autoinstrument.delivery.spool import Spool, destination_name
+
+
+def record(number: int, size: int = 10) -> Record:
+    return Record(
+        id=f"id-{number}",
+        body=b'{"event_id":"id-%d","text":"%s"}' % (number, b"x" * size),
+        session_id="s",
+        session_body=b'{"session_id":"s"}',
+    )
+
+
+def spool(tmp_path: Path, **limits: float) -> Spool:
+    return Spool(str(tmp_path), "somewhere", **{"max_bytes": 1_000_000, "max_age_s": 1000, **limits})  # type: ignore[arg-type]
+
+
+def test_a_batch_comes_back_as_it_was_put(tmp_path: Path) -> None:
+    store = spool(tmp_path)
+    batch = Batch.of([record(1), record(2)])
+
+    assert store.put(batch) == 0
+
+    (path,) = store.paths()
+    assert store.load(path) == batch
+    store.remove(path)
+    assert store.is_empty()
+
+
+def test_files_and_folders_are_private(tmp_path: Path) -> None:
+    store = spool(tmp_path)
+    store.put(Batch.of([record(1)]))
+
+    (path,) = store.paths()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(store.folder.parent.stat().st_mode) == 0o700
+
+
+def test_the_oldest_batches_make_room_and_are_counted(tmp_path: Path) -> None:
+    store = spool(tmp_path, max_bytes=3000)
+    for number in range(3):
+        assert store.put(Batch.of([record(number, 800)])) == 0
+
+    assert store.put(Batch.of([record(3, 800)])) == 1
+
+    kept = [store.load(path) for path in store.paths()]
+    assert [batch.records[0].id for batch in kept if batch] == ["id-1", "id-2", "id-3"]
+
+
+def test_batches_beyond_their_age_go(tmp_path: Path) -> None:
+    spool(tmp_path).put(Batch.of([record(1)]))
+
+    assert spool(tmp_path, max_age_s=0).put(Batch.of([record(2)])) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", b'{"format":99,"events":1}\n', b'{"format":1,"events":2}\n'])
+def test_a_broken_file_is_set_aside_and_the_rest_is_used(tmp_path: Path, damage: bytes) -> None:
+    store = spool(tmp_path)
+    store.put(Batch.of([record(1)]))
+    broken = store.folder / "00000000000000000001-1-0-1.batch"
+    broken.write_bytes(damage)
+
+    loaded = [store.load(path) for path in store.paths()]
+
+    assert [batch is None for batch in loaded] == [True, False]
+    assert broken.with_suffix(".broken").exists()
+    assert len(store.paths()) == 1
+
+
+def test_only_one_replays_a_folder_at_a_time(tmp_path: Path) -> None:
+    store = spool(tmp_path)
+    store.put(Batch.of([record(1)]))
+
+    with store.claimed() as first, store.claimed() as second:
+        assert (first, second) == (True, False)
+    with store.claimed() as third:
+        assert third is True
+
+
+def test_two_keys_of_one_server_have_two_folders() -> None:
+    first = destination_name("https://api.example.com", "hh_one_0123456789")
+    second = destination_name("https://api.example.com", "hh_two_0123456789")
+
+    assert first != second
+    assert first.startswith("api.example.com-")
+    assert "hh_one" not in first

@@ -1,0 +1,237 @@
+"""The Uploader by itself, with a Sink in memory: every item is in exactly one place, whatever happens."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from honeyhive_autoinstrument._faults import faults
+from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
+from honeyhive_autoinstrument.delivery.spool import Spool
+from honeyhive_autoinstrument.delivery.uploader import Limits, Uploader
+from tests.conftest import wait_until
+
+
+class MemorySink:
+    """Keeps what it is sent; answers by plan, else that it is delivered. May be made to wait."""
+
+    def __init__(self, *plan: Answer) -> None:
+        self.plan = deque(plan)
+        self.taken: list[str] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.is_asked = threading.Event()
+
+    def send(self, batch: Batch) -> Answer:
+        self.is_asked.set()
+        self.may_answer.wait(20)
+        answer = self.plan.popleft() if self.plan else Answer(outcome=Outcome.DELIVERED)
+        if answer.outcome is Outcome.DELIVERED:
+            self.taken += [record.id for record in batch.records]
+        self.taken += answer.accepted
+        return answer
+
+    def close(self) -> None:
+        pass
+
+
+def encode(number: int) -> Record:
+    return Record(id=f"id-{number}", body=b"{}", session_id="s", session_body=b"{}")
+
+
+def uploader(sink: Any, spool: Spool | None, **more: Any) -> Uploader[int]:
+    limits = Limits(
+        queue_max_events=1000,
+        queue_max_bytes=1 << 20,
+        batch_max_events=more.pop("batch_max_events", 10),
+        batch_max_bytes=1 << 20,
+        linger_s=0.01,
+        workers=2,
+    )
+    return Uploader(encode=more.pop("encode", encode), size_of=lambda _: 10, sink=sink, spool=spool, limits=limits)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000)
+
+
+def on_disk(spool: Spool) -> list[str]:
+    return [record.id for path in spool.paths() for record in getattr(spool.peek(path), "records", ())]
+
+
+def assert_adds_up(stats: dict[str, Any]) -> None:
+    parts = stats["sent"] + stats["pending"] + stats["spooled"] + stats["rejected"] + sum(stats["dropped"].values())
+    assert stats["created"] == parts, stats
+
+
+def test_what_a_worker_is_still_building_at_close_is_not_lost(spool: Spool) -> None:
+    may_build = threading.Event()
+
+    def build_slowly(number: int) -> Record:
+        if threading.current_thread() is not threading.main_thread():
+            may_build.wait(20)
+        return encode(number)
+
+    line = uploader(MemorySink(), spool, encode=build_slowly)
+    for number in range(10):
+        line.submit(number)
+    wait_until(lambda: line.stats()["pending"] == 10, what="ten pending")
+
+    line.close(0.05)
+    may_build.set()
+
+    assert sorted(on_disk(spool)) == sorted(f"id-{number}" for number in range(10))
+    assert_adds_up(line.stats())
+
+
+def test_what_a_server_that_hangs_has_not_taken_at_close_goes_to_disk(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool)
+    for number in range(25):
+        line.submit(number)
+    sink.is_asked.wait(10)
+
+    line.close(0.05)
+
+    assert sorted(on_disk(spool)) == sorted(f"id-{number}" for number in range(25))
+    assert_adds_up(line.stats())
+    sink.may_answer.set()
+
+
+def test_a_second_close_does_not_wait_and_keeps_the_rest(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool)
+    for number in range(5):
+        line.submit(number)
+    sink.is_asked.wait(10)
+    first = threading.Thread(target=line.close, args=(15,))
+    first.start()
+    wait_until(lambda: line._is_closing, what="the first close")
+
+    line.close(15)
+
+    assert sorted(on_disk(spool)) == sorted(f"id-{number}" for number in range(5))
+    sink.may_answer.set()
+    first.join()
+
+
+def test_after_a_partly_taken_batch_only_the_rest_is_kept(spool: Spool) -> None:
+    later = Answer(outcome=Outcome.RETRY_LATER, retry_after_s=200)
+    sink = MemorySink(Answer(outcome=Outcome.PARTLY, accepted=("id-0", "id-2")), later)
+    line = uploader(sink, spool, batch_max_events=4)
+    for number in range(4):
+        line.submit(number)
+    line.flush(10)
+
+    assert on_disk(spool) == ["id-1", "id-3"]
+    stats = line.stats()
+    assert (stats["sent"], stats["spooled"]) == (2, 2)
+    assert_adds_up(stats)
+    line.close(1)
+
+
+def test_a_sink_that_raises_loses_nothing(spool: Spool) -> None:
+    class Broken(MemorySink):
+        def send(self, batch: Batch) -> Answer:
+            raise RuntimeError("broken")
+
+    line = uploader(Broken(), spool)
+    line.submit(1)
+    wait_until(lambda: line.stats()["spooled"] == 1, what="the event on disk")
+
+    assert on_disk(spool) == ["id-1"]
+    assert_adds_up(line.stats())
+    line.close(1)
+    faults.after_fork()
+
+
+def test_files_of_other_processes_join_the_ledger_when_they_are_sent(spool: Spool, tmp_path: Path) -> None:
+    other = Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000)
+    other.put(Batch.of([encode(100), encode(101)]))
+    sink = MemorySink()
+    line = uploader(sink, spool)
+
+    line.submit(1)
+    wait_until(lambda: len(sink.taken) == 3, what="all three")
+
+    assert on_disk(spool) == []
+    wait_until(lambda: line.stats()["sent"] == 3, what="the ledger")
+    assert line.stats()["created"] == 3
+    assert_adds_up(line.stats())
+    line.close(1)
+
+
+def test_without_a_disk_batches_wait_in_memory_until_the_server_is_back() -> None:
+    later = Answer(outcome=Outcome.RETRY_LATER)
+    sink = MemorySink(later, later, later)
+    line = uploader(sink, None)
+
+    line.submit(1)
+    wait_until(lambda: sink.taken == ["id-1"], seconds=30, what="the event")
+
+    wait_until(lambda: line.stats()["sent"] == 1, what="the ledger")
+    assert_adds_up(line.stats())
+    line.close(1)
+
+
+def test_without_a_disk_what_is_left_at_close_is_a_counted_drop() -> None:
+    sink = MemorySink(*[Answer(outcome=Outcome.RETRY_LATER)] * 100)
+    line = uploader(sink, None)
+    line.submit(1)
+    sink.is_asked.wait(10)
+
+    line.close(2)
+
+    assert line.stats()["dropped"] == {"program ended": 1}
+    assert_adds_up(line.stats())
+
+
+def test_an_item_that_cannot_be_built_is_a_counted_drop(spool: Spool) -> None:
+    def fail_on_two(number: int) -> Record:
+        if number == 2:
+            raise ValueError("two")
+        return encode(number)
+
+    sink = MemorySink()
+    line = uploader(sink, spool, encode=fail_on_two)
+    for number in (1, 2, 3):
+        line.submit(number)
+    assert line.flush(10)
+
+    assert sorted(sink.taken) == ["id-1", "id-3"]
+    assert line.stats()["dropped"] == {"not built": 1}
+    assert_adds_up(line.stats())
+    line.close(1)
+    assert faults.counts() == {"build an event": 1}
+    faults.after_fork()
+
+
+def test_a_full_queue_drops_the_next_item_and_counts_it(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool)
+
+    taken = [line.submit(number) for number in range(1200)]
+
+    assert taken.count(False) == line.stats()["dropped"]["queue full"] > 0
+    assert_adds_up(line.stats())
+    sink.may_answer.set()
+    line.close(5)
+    assert_adds_up(line.stats())
+
+
+def test_items_submitted_after_close_go_to_disk_at_once(spool: Spool) -> None:
+    line = uploader(MemorySink(), spool)
+    line.close(1)
+
+    line.submit(7)
+
+    assert on_disk(spool) == ["id-7"]
+    assert_adds_up(line.stats())

@@ -1,0 +1,152 @@
+"""FakeHoneyHive: the ingestion API on loopback. Validates bodies and token, keeps events, misbehaves by plan.
+
+Contract: honeyhive_events.schema.json (the `Producer*` definitions are the tighter profile for us).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from tests.fakes.server import RESET, Reply, Request, Server
+
+SCHEMA = json.loads((Path(__file__).parent / "honeyhive_events.schema.json").read_text())
+KEY = "hh_test_0123456789abcdefghijkl"
+
+
+@lru_cache
+def validator(definition: str) -> Draft202012Validator:
+    return Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{definition}"})
+
+
+@dataclass
+class Misbehaviour:
+    """How the next `times` requests whose path begins with `path` are answered."""
+
+    status: int = 503
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    delay_s: float = 0.0
+    reset: bool = False
+    takes_first: int | None = None
+    """With status 500 on a batch: store so many events and name their ids."""
+    path: str = "/"
+    times: int = 1_000_000
+
+
+class FakeHoneyHive(Server):
+    def __init__(self, *, key: str = KEY, has_v1: bool = True, refusal: int = 401) -> None:
+        super().__init__()
+        self.key = key
+        self.has_v1 = has_v1
+        self.refusal = refusal
+        self.stored: dict[str, dict[str, Any]] = {}
+        self.sessions: dict[str, dict[str, Any]] = {}
+        self.arrivals: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self.plan: list[Misbehaviour] = []
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"HONEYHIVE_API_KEY": self.key, "HONEYHIVE_API_URL": self.url}
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Stored events, by start time."""
+        with self.lock:
+            return sorted(self.stored.values(), key=lambda event: event["start_time"])
+
+    def misbehave(self, **how: Any) -> None:
+        self.plan.append(Misbehaviour(**how))
+
+    def behave(self) -> None:
+        self.plan.clear()
+
+    def answer(self, request: Request) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {self.key}":
+            return self._error(self.refusal, "unauthorised")
+        how = self._how(request)
+        if how is not None:
+            if how.delay_s:
+                time.sleep(how.delay_s)
+            if how.reset:
+                return RESET
+            if how.takes_first is not None:
+                taken = request.json["events"][: how.takes_first]
+                self._store(taken)
+                return Reply.of({"event_ids": [event["event_id"] for event in taken]}, status=how.status)
+            if how.status != 200:
+                return Reply(status=how.status, body=how.body, headers=dict(how.headers))
+        is_v1 = request.path.startswith("/v1/")
+        if is_v1 and not self.has_v1:
+            return self._error(404, "not found")
+        if request.path in ("/v1/sessions", "/session/start"):
+            return self._session(request, is_v1)
+        if request.path in ("/v1/events/batch", "/events/batch"):
+            return self._batch(request, is_v1)
+        return self._error(404, "no such route")
+
+    def _how(self, request: Request) -> Misbehaviour | None:
+        with self.lock:
+            for how in self.plan:
+                if request.path.startswith(how.path) and how.times > 0:
+                    how.times -= 1
+                    return how
+        return None
+
+    def _session(self, request: Request, is_v1: bool) -> Reply:
+        body = request.json if is_v1 else request.json["session"]
+        self._validate(request, "StartSessionRequest" if is_v1 else "LegacyStartSessionRequest", request.json)
+        if is_v1:
+            self._validate(request, "ProducerSession", body)
+        session_id = body.get("session_id") or str(uuid.uuid4())
+        with self.lock:
+            self.sessions.setdefault(session_id, body)
+        return Reply.of(
+            {"event_id": session_id, "session_id": session_id, "org_id": "o", "workspace_id": "w", "project_id": "p"}
+        )
+
+    def _batch(self, request: Request, is_v1: bool) -> Reply:
+        body = request.json
+        problems = self._validate(request, "PostEventBatchRequest" if is_v1 else "LegacyPostEventBatchRequest", body)
+        for event in body["events"]:
+            problems += self._validate(request, "ProducerEvent", event)
+            if event["event_type"] == "model" and event["metadata"].get("operation_name") == "chat":
+                problems += self._validate(request, "ProducerModelEvent", event)
+            if event["session_id"] not in self.sessions:
+                self._note(f"{event['event_name']}: session {event['session_id']} was never started")
+        if problems:
+            return self._error(400, "; ".join(problems)[:500])
+        self._store(body["events"])
+        return Reply.of({"success": True, "event_ids": [event["event_id"] for event in body["events"]]})
+
+    def _store(self, events: list[dict[str, Any]]) -> None:
+        with self.lock:
+            for event in events:
+                self.arrivals[event["event_id"]] += 1
+                self.stored[event["event_id"]] = event
+
+    def _validate(self, request: Request, definition: str, value: Any) -> list[str]:
+        found = [
+            f"{request.path} {definition}: {'/'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+            for error in validator(definition).iter_errors(value)
+        ]
+        for problem in found:
+            self._note(problem)
+        return found
+
+    def _note(self, problem: str) -> None:
+        with self.lock:
+            self.problems.append(problem)
+
+    @staticmethod
+    def _error(status: int, message: str) -> Reply:
+        return Reply.of({"statusCode": status, "message": message, "success": False}, status=status)

@@ -1,0 +1,168 @@
+"""Wrapping and restoring: every original object is back, whatever held it; others' wrappers are left alone."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import pickle
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import litellm
+import pytest
+import wrapt
+
+import honeyhive_autoinstrument
+from honeyhive_autoinstrument.patches.apply import inner_cell_of
+from honeyhive_autoinstrument.patches.hooks import Patched
+from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, TARGETS, Shape
+from tests.conftest import Recording
+
+NAMES = [target.name for target in TARGETS if target.owner is None and not target.is_inner]
+CORE = getattr(litellm.Router, "_core_class", litellm.Router)
+
+
+def places() -> dict[tuple[str, str], int]:
+    """Identity of every object that a Target names, and of every reference to one in any module."""
+    found: dict[tuple[str, str], int] = {}
+    wanted = {target.attribute for target in TARGETS} | {name for _, name in CONTEXT_CARRIERS}
+    for module_name, module in list(sys.modules.items()):
+        if isinstance(module, types.ModuleType) and type(vars(module)) is dict:
+            for name, value in list(vars(module).items()):
+                if name in wanted or name.startswith("_PYTHON_") or (callable(value) and isinstance(value, Patched)):
+                    found[module_name, name] = id(value)
+    for target in TARGETS:
+        if target.owner is not None and target.attribute in vars(CORE):
+            found["Router", target.attribute] = id(vars(CORE)[target.attribute])
+    for name in NAMES:
+        function = getattr(litellm, name)
+        while isinstance(function, Patched):
+            function = function.__wrapped__
+        cell = inner_cell_of(function)
+        if cell is not None:
+            found["cell", name] = id(cell.cell_contents)
+    return found
+
+
+@pytest.fixture
+def early() -> Iterator[types.ModuleType]:
+    module = types.ModuleType("early_names")
+    for name in NAMES:
+        setattr(module, name, getattr(litellm, name))
+    sys.modules[module.__name__] = module
+    yield module
+    del sys.modules[module.__name__]
+
+
+def test_uninstrument_puts_back_every_original_object(early: Any, request: pytest.FixtureRequest) -> None:
+    before = places()
+
+    request.getfixturevalue("recording")
+    during = places()
+    honeyhive_autoinstrument.uninstrument()
+
+    assert places() == before
+    changed = {place for place in before if before[place] != during[place]}
+    assert {("early_names", name) for name in NAMES} <= changed
+    assert {("litellm", name) for name in NAMES} <= changed
+    assert {place for place in before if place[0] == "Router"} <= changed
+
+
+def test_uninstrument_puts_back_names_imported_after_switching_on(early: Any, request: pytest.FixtureRequest) -> None:
+    originals = {name: getattr(early, name) for name in NAMES}
+    request.getfixturevalue("recording")
+    later = types.ModuleType("later_names")
+    for name in NAMES:
+        setattr(later, name, getattr(litellm, name))
+    sys.modules[later.__name__] = later
+
+    honeyhive_autoinstrument.uninstrument()
+    del sys.modules[later.__name__]
+
+    assert {name: getattr(later, name) for name in NAMES} == originals
+    assert not [name for name in NAMES if isinstance(getattr(later, name), Patched)]
+
+
+def test_every_target_of_this_litellm_is_wrapped(recording: Recording) -> None:
+    missing = [
+        target.event_name
+        for target in TARGETS
+        if not isinstance(
+            inspect.getattr_static(CORE, target.attribute) if target.owner else getattr(litellm, target.attribute),
+            Patched,
+        )
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wrapped_function_answers_inspect_as_before(name: str, recording: Recording) -> None:
+    function = getattr(litellm, name)
+    bare = function.__wrapped__
+
+    assert inspect.signature(function) == inspect.signature(bare)
+    assert inspect.iscoroutinefunction(function) == inspect.iscoroutinefunction(bare) == name.startswith("a")
+    assert (function.__name__, function.__module__, function.__doc__) == (bare.__name__, bare.__module__, bare.__doc__)
+    assert isinstance(function, types.FunctionType)
+    assert copy.deepcopy(function) is copy.copy(function) is function
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_shapes_in_the_table_are_those_of_litellm(recording: Recording) -> None:
+    for target in TARGETS:
+        owner = CORE if target.owner else sys.modules[target.module]
+        function = inspect.getattr_static(owner, target.attribute)
+        assert inspect.iscoroutinefunction(function) is (target.shape is Shape.ASYNC), target.event_name
+
+
+def test_switching_on_twice_wraps_once(recording: Recording) -> None:
+    config = {"api_key": recording.server.key, "api_url": recording.server.url}
+    honeyhive_autoinstrument.init(**config)
+
+    assert not isinstance(litellm.completion.__wrapped__, Patched)
+    litellm.completion(model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y")
+    honeyhive_autoinstrument.flush(5)
+    assert len(recording.events()) == 1
+
+
+def test_a_wrapper_put_on_top_of_ours_survives_uninstrument(recording: Recording) -> None:
+    calls: list[str] = []
+
+    def theirs(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        calls.append("theirs")
+        return wrapped(*args, **kwargs)
+
+    ours = litellm.completion
+    litellm.completion = wrapt.FunctionWrapper(ours, theirs)
+    try:
+        honeyhive_autoinstrument.uninstrument()
+        litellm.completion(model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y")
+    finally:
+        litellm.completion = ours.__wrapped__
+
+    assert calls == ["theirs"]
+    assert recording.events() == []
+
+
+def test_switching_on_again_after_uninstrument_records_again(recording: Recording) -> None:
+    honeyhive_autoinstrument.uninstrument()
+    honeyhive_autoinstrument.init(api_key=recording.server.key, api_url=recording.server.url, session_name="again")
+    litellm.completion(model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y")
+
+    assert len(recording.events()) == 1
+
+
+def test_a_partial_of_a_wrapped_function_is_recorded(recording: Recording) -> None:
+    ask = functools.partial(litellm.completion, model="gpt-4o", mock_response="y")
+    ask(messages=[{"role": "user", "content": "x"}])
+
+    assert len(recording.events()) == 1
+
+
+def test_a_coroutine_that_is_never_awaited_warns_under_its_own_name(recording: Recording) -> None:
+    with pytest.warns(RuntimeWarning, match="coroutine 'acompletion' was never awaited"):
+        litellm.acompletion(model="gpt-4o", messages=[])

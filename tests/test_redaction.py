@@ -1,0 +1,143 @@
+"""What may leave the process: tables of what is hidden, what is not, and how long texts are shortened."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from honeyhive_autoinstrument.redaction import (
+    HIDDEN,
+    MAX_SECRETS,
+    Redactor,
+    is_credential_name,
+    shorten,
+    shorten_to_fit,
+)
+
+
+@pytest.fixture
+def redactor() -> Redactor:
+    return Redactor(max_content_bytes=10_000, secrets=("a-custom-secret-1",))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key", "apiKey", "x-api-key", "aws_secret_access_key", "aws_access_key_id", "aws_session_token",
+        "azure_ad_token", "Authorization", "azure_password", "client_secret", "vertex_credentials", "OPENAI_API_KEY",
+        "raw_headers", "extra_headers", "private_key", "set-cookie", "token", "github_token", "openaiApiKey",
+        "dbPassword", "Ocp-Apim-Subscription-Key", "passphrase", "auth",
+    ],
+)  # fmt: skip
+def test_fields_with_credential_names_are_hidden(redactor: Redactor, name: str) -> None:
+    assert redactor.value({"a": [{name: "anything"}]}) == {"a": [{name: HIDDEN}]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["prompt_tokens", "max_tokens", "total_tokens", "model", "key", "token_count", "content", "keyboard", "secretary"],
+)
+def test_ordinary_fields_are_left_alone(redactor: Redactor, name: str) -> None:
+    assert is_credential_name(name) is False
+    assert redactor.value({name: "anything"}) == {name: "anything"}
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcdefghijklmnopqrstuvwx",
+        "sk-ant-REDACTED",
+        "hh_0123456789abcdefghijkl",
+        "gsk_abcdefghijklmnopqrstuvwx",
+        "AIza" + "SyA1234567890abcdefghijklmnopqrstuv",
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.abcdefghijk",
+        "Bearer abcdefghijklmnop",
+        "a-custom-secret-1",
+        "nvapi-abcdefghijklmnopqrstuvwx",
+        "github_pat_abcdefghijklmnopqrstuvwx",
+        "dapi0123456789abcdef0123456789abcdef",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_credentials_are_found_in_the_middle_of_a_text(redactor: Redactor, secret: str) -> None:
+    assert redactor.text(f"the key is {secret}, is it not?") == f"the key is {HIDDEN}, is it not?"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://user:pass@api.example.com/v1", "https://api.example.com/v1"),
+        ("https://api.example.com/v1?key=abc&alt=sse", f"https://api.example.com/v1?key={HIDDEN}&alt=sse"),
+        ("https://api.example.com/v1?model=x", "https://api.example.com/v1?model=x"),
+    ],
+)
+def test_urls_lose_credentials_and_keep_the_rest(redactor: Redactor, text: str, expected: str) -> None:
+    assert redactor.text(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "7f22137a-6911-4ed3-bc36-110f1dde6b66",
+        "task-force and risk-based skills",
+        "write to somebody@example.com",
+        "def main(argv): return argv[0]",
+        "a" * 64,
+    ],
+)
+def test_ordinary_texts_are_left_alone(redactor: Redactor, text: str) -> None:
+    assert redactor.text(text) == text
+
+
+def test_a_secret_that_is_learned_later_is_found(redactor: Redactor) -> None:
+    redactor.learn(["my-very-own-key-7", "none", "ollama"])
+
+    assert redactor.text("my-very-own-key-7 and none, ollama") == f"{HIDDEN} and none, ollama"
+
+
+def test_only_so_many_secrets_are_remembered(redactor: Redactor) -> None:
+    redactor.learn(f"secret-number-{number:06d}" for number in range(MAX_SECRETS * 3))
+
+    assert len(redactor._secrets) == MAX_SECRETS
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["a.", "eyJ-", "sk-", "http://", "://a", "Bearer ", "-----BEGIN ", "gh", "x:y@"])
+def test_a_text_made_to_keep_a_pattern_busy_ends(redactor: Redactor, piece: str) -> None:
+    # A pattern that looks at each place of the text again from each other place takes minutes for this.
+    assert redactor.text(piece * 100_000 + " http://x")
+
+
+def test_a_long_text_keeps_head_tail_size_and_hash() -> None:
+    text = "head" + "x" * 5000 + "tail"
+
+    short = shorten(text, 500)
+
+    assert len(short.encode()) <= 500
+    assert short.startswith("headx")
+    assert short.endswith("xtail")
+    assert f"{len(text)} bytes, sha256 {hashlib.sha256(text.encode()).hexdigest()}" in short
+
+
+def test_characters_are_never_cut_in_half() -> None:
+    assert shorten("ü" * 3000, 301).encode("utf-8", "strict")
+
+
+def test_an_event_that_is_too_large_loses_the_middle_of_its_texts() -> None:
+    value = {"small": "s", "large": "x" * 50_000, "list": ["y" * 40_000]}
+
+    smaller = shorten_to_fit(value, 10_000, lambda each: len(str(each)))
+
+    assert len(str(smaller)) <= 10_000
+    assert smaller["small"] == "s"
+    assert set(smaller) == {"small", "large", "list"}
+
+
+def test_a_cyclic_structure_ends(redactor: Redactor) -> None:
+    cyclic: dict[str, Any] = {}
+    cyclic["self"] = cyclic
+
+    assert "[too deep]" in str(redactor.value(cyclic))
