@@ -3,7 +3,7 @@
 Standard library only, and as little of it as possible: this runs in every process that the settings reach, most of
 which never import LiteLLM. It never raises, and it never imports LiteLLM.
 
-The waiting is a finder on `sys.meta_path` that knows one name. It hands out the spec that the other finders would have
+The waiting is a finder on `sys.meta_path` that knows two names. It hands out the spec that the other finders would have
 given, with a loader that first puts the real loader back (importlib.resources and inspect ask the module for it), runs
 it, and then activates. `litellm` is then complete: every public name and `Router` is bound (litellm_map.md, 10).
 """
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 LIBRARY = "litellm"
+LATE_PART = "litellm.router_rust.core"
+"""The class behind the Router; LiteLLM 1.110 and later import it with the first Router, not with the library."""
 SHIM = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "sitecustomize_shim")
 """Beside the package, in a checkout as in site-packages."""
 OFF = ("0", "false", "no", "off")
@@ -100,7 +102,7 @@ def is_complete(library: ModuleType) -> bool:
 
 
 class LibraryFinder:
-    """Finds `litellm` as the other finders do, and makes its import end with our activation."""
+    """Finds `litellm` (and its late part) as the other finders do, and makes the import end with our activation."""
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -108,7 +110,7 @@ class LibraryFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != LIBRARY:
+        if name != LIBRARY and name != LATE_PART:
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):

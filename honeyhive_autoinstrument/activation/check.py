@@ -88,10 +88,12 @@ def _print_targets() -> bool:
     # LiteLLM prints and fetches a price list when imported; neither belongs into this table.
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     try:
-        import litellm  # noqa: F401
+        import litellm
     except ImportError as error:
         print(f"  ! LiteLLM {installed} cannot be imported: {error}")
         return False
+    # From 1.110 on the class behind the Router is loaded with the first one, or by asking for a name of it.
+    getattr(litellm.Router, "acompletion", None)
     from honeyhive_autoinstrument.activation.runtime import init, uninstrument
 
     patches = init().patches

@@ -81,7 +81,7 @@ class Runtime:
         """Wrap what LiteLLM has. Repeating it wraps only what is not wrapped yet."""
         self.patches.apply(is_late=is_late)
         log.debug(
-            "Recording LiteLLM: switched on by %s; %d functions wrapped; not in this release: %s",
+            "Recording LiteLLM: switched on by %s; %d functions wrapped; not there (or not yet): %s",
             self.way,
             len(self.patches.wrapped),
             ", ".join(self.patches.missing) or "none",

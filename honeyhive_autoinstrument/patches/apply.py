@@ -17,7 +17,7 @@ from typing import Any
 from honeyhive_autoinstrument._faults import guarded, log
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.patches.hooks import Hook, Patched, carry_context
-from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, TARGETS, Target
+from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, ROUTER_CORE, TARGETS, Target
 
 INNER_CELL = "original_function"
 """The variable by which LiteLLM's `client` decorator holds the function that it wraps."""
@@ -70,8 +70,9 @@ class Patches:
                 if original is not None and not isinstance(original, Patched):
                     replaced[id(original)] = Patched(original, carry_context)
                     originals.append(original)
-        with guarded("rebind early names"):
-            self._rebind(replaced, everywhere=is_late)
+        if replaced:
+            with guarded("rebind early names"):
+                self._rebind(replaced, everywhere=is_late)
 
     def restore(self) -> None:
         """Put every original object back, newest change first, and switch the Hooks off."""
@@ -104,7 +105,7 @@ class Patches:
             self._miss(target)
             return None
         if target.owner is not None:
-            self._wrap_method(target, vars(module).get(target.owner))
+            self._wrap_method(target, class_behind(vars(module)[target.owner]))
             return None
         original: object | None = vars(module).get(target.attribute)
         if original is None:
@@ -119,8 +120,6 @@ class Patches:
         return original
 
     def _wrap_method(self, target: Target, owner: Any) -> None:
-        # From 1.109 the Router is a facade: its metaclass sends changes to the class that has the logic.
-        owner = getattr(owner, "_core_class", owner)
         original = next(
             (vars(kind)[target.attribute] for kind in owner.__mro__ if target.attribute in vars(kind)), None
         )
@@ -151,7 +150,7 @@ class Patches:
     def _miss(self, target: Target) -> None:
         if not target.is_inner:
             self.missing.append(target.event_name)
-            log.debug("%s does not exist in this LiteLLM; not recorded", target.event_name)
+            log.debug("%s is not there in this LiteLLM (or not yet); not recorded", target.event_name)
 
     def _wrap_inside(self, original: Any, hook: Hook) -> None:
         """References taken before a late activation can be where no sweep reaches (partials, closures, containers).
@@ -196,6 +195,19 @@ def namespaces(*, everywhere: bool) -> Iterator[dict[str, Any]]:
         namespace = vars(module)
         if type(namespace) is dict:
             yield namespace
+
+
+def class_behind(router: Any) -> Any:
+    """The class that has the Router's methods.
+
+    From 1.109 on the Router is a facade. It names the class behind it; from 1.110 on that class is in a module which is
+    loaded with the first Router. Until then the facade itself is the answer, and has none of the methods. It is looked
+    into and never asked: asking it for a name loads the module.
+    """
+    module_name, name = ROUTER_CORE
+    module = sys.modules.get(module_name)
+    core = vars(module).get(name) if module is not None else None
+    return core or vars(router).get("_core_class", router)
 
 
 def positional_names(target: Target, original: Any) -> tuple[str, ...]:

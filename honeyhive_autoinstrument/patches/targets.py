@@ -68,9 +68,16 @@ def _inner(module: str, name: str, operation: Operation) -> Target:
     return Target(module=module, name=name, shape=shape, operation=operation, is_inner=True)
 
 
-def _router(name: str, operation: Operation) -> Target:
+def _router(name: str, operation: Operation, *, positional: tuple[str, ...]) -> Target:
     shape = Shape.ASYNC if name.startswith("a") else Shape.SYNC
-    return Target(module="litellm", name=f"Router.{name}", shape=shape, operation=operation, is_chain=True)
+    return Target(
+        module="litellm",
+        name=f"Router.{name}",
+        shape=shape,
+        operation=operation,
+        positional=positional,
+        is_chain=True,
+    )
 
 
 TARGETS = (
@@ -89,15 +96,18 @@ TARGETS = (
     _inner("litellm.main", "acompletion", CHAT),
     _inner("litellm.main", "embedding", EMBEDDING),
     _inner("litellm.main", "aembedding", EMBEDDING),
-    _router("completion", CHAT),
-    _router("acompletion", CHAT),
-    _router("text_completion", TEXT),
-    _router("atext_completion", TEXT),
-    _router("embedding", EMBEDDING),
-    _router("aembedding", EMBEDDING),
-    _router("image_generation", IMAGE),
-    _router("aimage_generation", IMAGE),
+    _router("completion", CHAT, positional=MESSAGES),
+    _router("acompletion", CHAT, positional=MESSAGES),
+    _router("text_completion", TEXT, positional=("model", "prompt")),
+    _router("atext_completion", TEXT, positional=("model", "prompt")),
+    _router("embedding", EMBEDDING, positional=("model", "input")),
+    _router("aembedding", EMBEDDING, positional=("model", "input")),
+    _router("image_generation", IMAGE, positional=("prompt", "model")),
+    _router("aimage_generation", IMAGE, positional=("prompt", "model")),
 )
+
+ROUTER_CORE = ("litellm.router_rust.core", "RustCore")
+"""Module and name of the class that has the Router's methods from 1.110 on."""
 
 CONTEXT_CARRIERS = (("litellm.litellm_core_utils.asyncify", "run_async_function"),)
 """Functions that run a coroutine on a new thread without the caller's context; the surrounding Call is carried over

@@ -100,6 +100,30 @@ def test_one_import_switches_it_on_after_litellm(run: Run, fake_honeyhive: FakeH
     assert len(fake_honeyhive.events) == 1
 
 
+ROUTER_CALL = (
+    "router = litellm.Router(model_list=[{'model_name': 'group', 'litellm_params':"
+    " {'model': 'gpt-4o', 'mock_response': 'y'}}])\n"
+    "router.completion('group', [{'role': 'user', 'content': 'x'}])\n"
+)
+
+
+def test_the_first_router_after_a_late_switch_on_is_recorded(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = f"import litellm\nimport honeyhive_autoinstrument.auto\n{ROUTER_CALL}"
+
+    assert run("python", "-c", code, env=fake_honeyhive.env).status == 0
+    chain, attempt = fake_honeyhive.events
+    assert chain["event_name"] == "litellm.Router.completion"
+    assert chain["inputs"]["chat_history"] == [{"role": "user", "content": "x"}]
+    assert attempt["parent_id"] == chain["event_id"]
+
+
+def test_the_first_router_after_uninstrument_is_left_alone(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = f"import litellm, honeyhive_autoinstrument as hh\nhh.init()\nhh.uninstrument()\n{ROUTER_CALL}"
+
+    assert run("python", "-c", code, env=fake_honeyhive.env).status == 0
+    assert fake_honeyhive.events == []
+
+
 def test_init_wins_over_honeyhive_auto_0_and_takes_settings(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import honeyhive_autoinstrument as hh\n"

@@ -10,7 +10,7 @@ from typing import Any
 import litellm
 import pytest
 
-from tests.capture.calls import CONTENT, FUNCTIONS, MODELS, ROUTED, Function, names
+from tests.capture.calls import CONTENT, FUNCTIONS, LITELLM_VERSION, MODELS, ROUTED, Function, names
 from tests.capture.test_streams import STOPPED, stop_reading
 from tests.conftest import Recording
 from tests.fakes.provider import KEY, TEXT, WORDS, Behaviour, FakeProvider
@@ -174,24 +174,32 @@ def test_a_router_made_before_activation_is_recorded(fake_provider: FakeProvider
     assert [event["event_type"] for event in recording.events()] == ["chain", "model"]
 
 
-def test_a_subclass_of_router_is_recorded_once(recording: Recording, fake_provider: FakeProvider) -> None:
-    class MyRouter(litellm.Router):
-        def completion(self, *args: Any, **kwargs: Any) -> Any:
-            return super().completion(*args, **kwargs)
+if LITELLM_VERSION < (1, 110):
 
-    router = MyRouter(
-        model_list=[
-            {
-                "model_name": "group",
-                "litellm_params": {"model": MODELS["chat"], "api_base": fake_provider.base, "api_key": KEY},
-            }
-        ]
-    )
-    router.completion("group", [{"role": "user", "content": "Say hello."}])
+    def test_a_subclass_of_router_is_recorded_once(recording: Recording, fake_provider: FakeProvider) -> None:
+        class MyRouter(litellm.Router):
+            def completion(self, *args: Any, **kwargs: Any) -> Any:
+                return super().completion(*args, **kwargs)
 
-    chain, attempt = recording.events()
-    assert attempt["parent_id"] == chain["event_id"]
-    assert chain["inputs"]["chat_history"][0]["content"] == "Say hello."
+        router = MyRouter(
+            model_list=[
+                {
+                    "model_name": "group",
+                    "litellm_params": {"model": MODELS["chat"], "api_base": fake_provider.base, "api_key": KEY},
+                }
+            ]
+        )
+        router.completion("group", [{"role": "user", "content": "Say hello."}])
+
+        chain, attempt = recording.events()
+        assert attempt["parent_id"] == chain["event_id"]
+        assert chain["inputs"]["chat_history"][0]["content"] == "Say hello."
+
+else:
+
+    def test_a_subclass_of_router_is_refused_as_without_us(recording: Recording) -> None:
+        with pytest.raises(TypeError, match="cannot be subclassed"):
+            type("MyRouter", (litellm.Router,), {})
 
 
 def test_a_sync_router_call_inside_a_running_loop_keeps_its_tree(
