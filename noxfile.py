@@ -40,6 +40,8 @@ RELEASES = (
     Release("1.106.2"),
     # Era C: the Router as a facade.
     Release("1.109.1", over="1.106.2"),
+    # Era D: the class behind the facade is loaded with the first Router.
+    Release("1.110.2"),
 )
 OTHER_PYTHONS = ("3.10", "3.12", "3.13")
 
