@@ -222,6 +222,36 @@ def test_completion_with_retries_is_a_chain_with_one_model_event_for_each_reques
     assert "prompt_tokens" not in chain["metadata"]
 
 
+def test_completion_with_retries_that_gives_up_is_a_failed_chain(
+    recording: Recording, fake_provider: FakeProvider
+) -> None:
+    fake_provider.always("gpt-4o-mini", Behaviour(status=429, message="slow down"))
+    arguments = FUNCTIONS[0].arguments(fake_provider)
+    given = (arguments.pop("model"), arguments.pop("messages"))
+
+    with pytest.raises(litellm.RateLimitError):
+        litellm.completion_with_retries(*given, num_retries=2, **arguments)
+
+    chain, *attempts = recording.events()
+    assert chain["error"].startswith("RateLimitError: ")
+    assert chain["config"]["model"] == given[0]
+    assert chain["inputs"] == EXPECTED_INPUT["chat"]
+    assert len(attempts) == len(fake_provider.calls) == 2
+    assert all(attempt["error"].startswith("RateLimitError: ") for attempt in attempts)
+
+
+def test_a_stream_of_completion_with_retries_is_a_chain_with_its_text(
+    recording: Recording, fake_provider: FakeProvider
+) -> None:
+    arguments = FUNCTIONS[0].arguments(fake_provider)
+
+    list(litellm.completion_with_retries(stream=True, num_retries=2, **arguments))
+
+    chain, attempt = recording.events()
+    assert chain["outputs"] == attempt["outputs"] == EXPECTED_OUTPUT["chat"]
+    assert chain["metadata"]["stream_ending"] == attempt["metadata"]["stream_ending"] == "completed"
+
+
 def test_acompletion_with_retries_is_a_chain_with_one_model_event_for_each_request(
     recording: Recording, fake_provider: FakeProvider
 ) -> None:

@@ -80,6 +80,31 @@ def test_a_router_call_is_a_chain_with_its_attempt(
     assert "prompt_tokens" not in chain["metadata"]
 
 
+ROUTED_POSITIONAL = tuple(
+    # The Router's text_completion wants a deployment whose name is the model's; see the test above.
+    function
+    for function in ROUTED
+    if function.name != "text_completion"
+)
+
+
+@pytest.mark.parametrize("function", ROUTED_POSITIONAL, ids=names(ROUTED_POSITIONAL))
+def test_positional_arguments_of_a_router_call_are_recorded_by_name(
+    function: Function, recording: Recording, fake_provider: FakeProvider
+) -> None:
+    router = router_for(fake_provider, MODELS[function.kind])
+    name, content = CONTENT[function.kind]
+    given = (content, "group") if function.kind == "image" else ("group", content)
+
+    result = getattr(router, function.name)(*given)
+    if asyncio.iscoroutine(result):
+        asyncio.run(_finish(result))
+
+    chain, attempt = recording.events()
+    assert chain["config"]["model"] == "group"
+    assert chain["inputs"] == attempt["inputs"] != {}
+
+
 @pytest.mark.parametrize("name", ["completion", "acompletion"])
 def test_a_fallback_shows_what_failed_and_what_won(
     name: str, recording: Recording, fake_provider: FakeProvider
