@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,12 +107,24 @@ class LibraryFinder:
 
     def __init__(self, way: str) -> None:
         self.way = way
+        self._asking: set[int] = set()
+        """Threads that ask the other finders; wrapt's own import hook asks all finders again, this one included."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name != LIBRARY and name != LATE_PART:
             return None
+        thread = get_ident()
+        if thread in self._asking:
+            return None
+        self._asking.add(thread)
+        try:
+            return self._spec_of_others(name, path, target)
+        finally:
+            self._asking.discard(thread)
+
+    def _spec_of_others(self, name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
                 continue

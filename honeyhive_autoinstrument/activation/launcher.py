@@ -164,7 +164,9 @@ def _find(command: str, mode: int) -> str | None:
 
 
 def _set_environment() -> None:
-    others = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry and entry != SHIM]
+    given = os.environ.get("PYTHONPATH")
+    # An empty entry stays: it means the current folder.
+    others = [entry for entry in given.split(os.pathsep) if entry != SHIM] if given else []
     os.environ["PYTHONPATH"] = os.pathsep.join([SHIM, *others])
 
 

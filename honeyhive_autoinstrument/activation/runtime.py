@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,9 @@ class Runtime:
         self.is_shut_down = False
         """Whether `shut_down` ended the delivery; `init()` begins it anew."""
         self._pipeline: Pipeline | None = None
+        self._early: deque[Call] = deque(maxlen=config.queue_max_events)
+        """Calls that ended before the Pipeline was there."""
+        self._is_opening = False
         self._started_ms = time.time() * 1000
         self.knows_multiprocessing = False
         self.settings: dict[str, Any] = {}
@@ -135,6 +139,8 @@ class Runtime:
     def after_fork_in_child(self) -> None:
         """Fresh queues, locks and threads on first use. Assigns only."""
         self._lock = threading.RLock()
+        self._early.clear()
+        self._is_opening = False
         self.is_shut_down = False
         faults.after_fork()
         self.recorder.after_fork()
@@ -148,19 +154,32 @@ class Runtime:
             return  # a finalizer in the last moments: modules are half gone, no thread can start
         pipeline = self._pipeline
         if pipeline is None:
-            pipeline = self._open_pipeline()
-        pipeline.submit(call)
+            self._early.append(call)
+            self._open_pipeline()
+        else:
+            pipeline.submit(call)
 
-    def _open_pipeline(self) -> Pipeline:
-        # Imported under the lock that a fork waits for: a child must not inherit a half-imported module.
+    def _open_pipeline(self) -> None:
+        # Under the lock that a fork waits for: a child must not inherit a half-imported module.
         with self._lock:
-            from honeyhive_autoinstrument.activation.pipeline import Pipeline
+            if self._is_opening:
+                return  # a finalizer that the collector runs in the middle of this; its Call is sent below
+            self._is_opening = True
+            try:
+                if self._pipeline is None:
+                    self._pipeline = self._new_pipeline()
+            finally:
+                self._is_opening = False
+            while self._early:
+                self._pipeline.submit(self._early.popleft())
 
-            if self._pipeline is None:
-                self._pipeline = Pipeline(self.config, program_name(), self._started_ms)
-                if self.is_shut_down:
-                    self._pipeline.close(0)  # no threads any more; what comes goes to disk at once
-            return self._pipeline
+    def _new_pipeline(self) -> Pipeline:
+        from honeyhive_autoinstrument.activation.pipeline import Pipeline
+
+        pipeline = Pipeline(self.config, program_name(), self._started_ms)
+        if self.is_shut_down:
+            pipeline.close(0)  # no threads any more; what comes goes to disk at once
+        return pipeline
 
 
 def program_name() -> str:

@@ -68,6 +68,9 @@ class Recorder:
         parent = current_call.get()
         if parent is not None and _is_step_of(parent, callee, instance, kwargs):
             return None
+        if kwargs.get("model_list") and not callee.is_chain:
+            # LiteLLM asks each deployment in a bare thread, where the context is lost; those calls are recorded.
+            return None
 
         arguments: dict[str, Any] = {}
         secrets: tuple[Any, ...] = ()
@@ -91,10 +94,11 @@ class Recorder:
 
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
         call.instance_id = id(instance) if instance is not None else 0
+        call.entered = callee.is_inner
         api_base = kwargs.get("api_base") or kwargs.get("base_url")
         if type(api_base) is str:
             call.api_base = api_base
-        if parent is not None and parent.callee.is_chain:
+        if parent is not None and parent.callee.is_chain and not _is_experiment(kwargs):
             parent.attempt_count += 1
             call.attempt = _attempt_of(parent.attempt_count, kwargs)
         return call
@@ -142,10 +146,18 @@ def _copy_of(value: Any) -> Any:
     return freeze(value)
 
 
-def _attempt_of(number: int, kwargs: dict[str, Any]) -> Attempt:
+def _is_experiment(kwargs: dict[str, Any]) -> bool:
+    """Whether the Router asks a further deployment on the side (`silent_model`); that is no try to answer the call."""
+    return bool(_bucket_of(kwargs).get("is_silent_experiment"))
+
+
+def _bucket_of(kwargs: dict[str, Any]) -> dict[str, Any]:
     bucket = kwargs.get("metadata") or kwargs.get("litellm_metadata")
-    if type(bucket) is not dict:
-        bucket = {}
+    return bucket if type(bucket) is dict else {}
+
+
+def _attempt_of(number: int, kwargs: dict[str, Any]) -> Attempt:
+    bucket = _bucket_of(kwargs)
     info = kwargs.get("model_info") or bucket.get("model_info")
     if type(info) is not dict:
         info = {}

@@ -42,6 +42,8 @@ class Patches:
         self._changes: list[_Change] = []
         self._functions: dict[int, Patched] = {}
         """Wrappers of functions, by id; names that hold one are found again by it."""
+        self._done: dict[Target, tuple[object, object]] = {}
+        """What is wrapped already: the module or class, and the original in it."""
         self.missing: list[str] = []
         """Event names of Targets that this LiteLLM does not have."""
 
@@ -90,6 +92,7 @@ class Patches:
         self._changes.clear()
         self._functions.clear()
         self._hooks.clear()
+        self._done.clear()
 
     def _put_back_functions(self) -> None:
         # By looking, not by a list of what was rebound: code that came later (`from litellm import completion`) holds our
@@ -111,7 +114,7 @@ class Patches:
         if original is None:
             self._miss(target)
             return None
-        if isinstance(original, Patched) or id(original) in replaced:
+        if self._is_done(target, module, original) or id(original) in replaced:
             return None
         hook = self._hook(target, original)
         replaced[id(original)] = Patched(original, hook.wrapper)
@@ -126,7 +129,7 @@ class Patches:
         if original is None:
             self._miss(target)
             return
-        if isinstance(original, Patched):
+        if self._is_done(target, owner, original):
             return
         is_own = target.attribute in vars(owner)
         patched = Patched(original, self._hook(target, original).wrapper)
@@ -141,6 +144,17 @@ class Patches:
         self._changes.append(
             _Change(target.event_name, patched, lambda: vars(owner).get(target.attribute), undo),
         )
+
+    def _is_done(self, target: Target, holder: object, found: object) -> bool:
+        """Whether the Target needs no wrapper any more. If not, it is noted as wrapped from now on.
+
+        What is found there may be somebody else's wrapper around ours; another one of ours would record each call twice.
+        """
+        known = self._done.get(target)
+        if known is not None and known[0] is holder and known[1] is not found:
+            return True
+        self._done[target] = holder, found
+        return isinstance(found, Patched)
 
     def _hook(self, target: Target, original: Any) -> Hook:
         hook = Hook(target, positional_names(target, original), self._recorder)

@@ -5,14 +5,16 @@ The wrapped function is called exactly once, outside any guard of ours; its resu
 
 from __future__ import annotations
 
+import copy
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import wrapt
 
 from honeyhive_autoinstrument._faults import faults
-from honeyhive_autoinstrument.capture.context import current_call
+from honeyhive_autoinstrument.capture.context import current_call, enter_call, leave_call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.patches.targets import Shape, Target
 
@@ -25,13 +27,28 @@ MAX_FAULTS = 5
 
 
 class PatchedMethod(BoundFunctionWrapper):  # type: ignore[misc]
-    """What `router.acompletion` is: a Patched bound to its object. Copies as a bound method does."""
+    """What `router.acompletion` is: a Patched bound to its object, and `Router.acompletion`: one bound to none.
+
+    Copies and pickles as a method and as a function do.
+    """
 
     def __copy__(self) -> Any:
         return self
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        if self._self_instance is None:
+            return self
+        return getattr(copy.deepcopy(self._self_instance, memo), self.__name__)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return getattr, (self._self_instance, self.__name__)
+        owner = self._self_instance
+        if owner is None:
+            path = self.__qualname__.split(".")[:-1]
+            owner = functools.reduce(getattr, path, sys.modules[self.__module__])
+        return getattr, (owner, self.__name__)
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
 
 class Patched(FunctionWrapper):  # type: ignore[misc]
@@ -48,6 +65,9 @@ class Patched(FunctionWrapper):  # type: ignore[misc]
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
 
 
 class Hook:
@@ -70,15 +90,14 @@ class Hook:
         call = self._start(instance, args, kwargs)
         if call is None:
             return wrapped(*args, **kwargs)
-        surrounding = current_call.get()
-        current_call.set(call)
+        surrounding = enter_call(call)
         try:
             result = wrapped(*args, **kwargs)
         except BaseException as error:  # cancellation and Ctrl-C are endings too
-            current_call.set(surrounding)
+            leave_call(call, surrounding)
             call.fail(error)
             raise
-        current_call.set(surrounding)
+        leave_call(call, surrounding)
         return call.succeed(result)
 
     def run_async(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
@@ -97,15 +116,14 @@ class Hook:
         call = self._start(instance, args, kwargs)
         if call is None:
             return await wrapped(*args, **kwargs)
-        surrounding = current_call.get()
-        current_call.set(call)
+        surrounding = enter_call(call)
         try:
             result = await wrapped(*args, **kwargs)
         except BaseException as error:
-            current_call.set(surrounding)
+            leave_call(call, surrounding)
             call.fail(error)
             raise
-        current_call.set(surrounding)
+        leave_call(call, surrounding)
         return call.succeed(result)
 
     def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
@@ -139,11 +157,10 @@ def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
     # functools.wraps: the Router chooses a metadata bucket by the function's name.
     @functools.wraps(function)
     async def in_call(*inner_args: Any, **inner_kwargs: Any) -> Any:
-        surrounding = current_call.get()
-        current_call.set(call)
+        surrounding = enter_call(call)
         try:
             return await function(*inner_args, **inner_kwargs)
         finally:
-            current_call.set(surrounding)
+            leave_call(call, surrounding)
 
     return wrapped(in_call, *args[1:], **kwargs)

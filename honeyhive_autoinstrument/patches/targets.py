@@ -63,9 +63,9 @@ def _function(name: str, operation: Operation, *, positional: tuple[str, ...] = 
     )
 
 
-def _inner(module: str, name: str, operation: Operation) -> Target:
+def _inner(module: str, name: str, operation: Operation, *, positional: tuple[str, ...]) -> Target:
     shape = Shape.ASYNC if name.startswith("a") else Shape.SYNC
-    return Target(module=module, name=name, shape=shape, operation=operation, is_inner=True)
+    return Target(module=module, name=name, shape=shape, operation=operation, positional=positional, is_inner=True)
 
 
 def _router(name: str, operation: Operation, *, positional: tuple[str, ...]) -> Target:
@@ -92,10 +92,10 @@ TARGETS = (
     _function("aimage_generation", IMAGE, positional=("prompt", "model")),
     _function("completion_with_retries", CHAT, positional=MESSAGES, is_chain=True),
     _function("acompletion_with_retries", CHAT, positional=MESSAGES, is_chain=True),
-    _inner("litellm.main", "completion", CHAT),
-    _inner("litellm.main", "acompletion", CHAT),
-    _inner("litellm.main", "embedding", EMBEDDING),
-    _inner("litellm.main", "aembedding", EMBEDDING),
+    _inner("litellm.main", "completion", CHAT, positional=MESSAGES),
+    _inner("litellm.main", "acompletion", CHAT, positional=MESSAGES),
+    _inner("litellm.main", "embedding", EMBEDDING, positional=("model", "input")),
+    _inner("litellm.main", "aembedding", EMBEDDING, positional=("model", "input")),
     _router("completion", CHAT, positional=MESSAGES),
     _router("acompletion", CHAT, positional=MESSAGES),
     _router("text_completion", TEXT, positional=("model", "prompt")),

@@ -158,6 +158,17 @@ def test_pythonpath_keeps_what_was_there(run: Run, tmp_path: Path) -> None:
     assert second == str(tmp_path)
 
 
+@pytest.mark.parametrize("given", [":/nonexistent", "/nonexistent:"])
+def test_an_empty_entry_of_pythonpath_still_means_the_current_folder(run: Run, tmp_path: Path, given: str) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "beside.py").write_text("print('found')\n")
+    (tmp_path / "program.py").write_text("import beside\n")
+
+    result = run(LAUNCHER, "python", "../program.py", env={"PYTHONPATH": given}, cwd=tmp_path / "work")
+
+    assert (result.status, result.out) == (0, "found\n")
+
+
 def test_check_tells_settings_targets_and_delivery(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     result = run(LAUNCHER, "--source", "staging", "--check", env=fake_honeyhive.env)
 

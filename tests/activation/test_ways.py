@@ -287,6 +287,20 @@ def test_an_isolated_python_is_covered_by_the_variable(run: Run, fake_honeyhive:
     assert len(fake_honeyhive.events) == 1
 
 
+def test_an_import_hook_of_another_tool_does_not_double_us(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = (
+        "import wrapt\n"
+        "@wrapt.when_imported('litellm')\n"
+        "def hook(module):\n"
+        "    wrapt.wrap_function_wrapper('litellm', 'completion', lambda w, i, a, k: w(*a, **k))\n"
+        "import honeyhive_autoinstrument.auto\n"
+        f"import runpy; runpy.run_path({app('one_completion.py')!r})"
+    )
+
+    assert run("python", "-c", code, env=fake_honeyhive.env).out == "hello\n"
+    assert len(fake_honeyhive.events) == 1
+
+
 def test_a_reload_of_litellm_is_recorded_once(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import importlib, litellm; importlib.reload(litellm)\n"

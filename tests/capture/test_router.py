@@ -93,7 +93,7 @@ def test_positional_arguments_of_a_router_call_are_recorded_by_name(
     function: Function, recording: Recording, fake_provider: FakeProvider
 ) -> None:
     router = router_for(fake_provider, MODELS[function.kind])
-    name, content = CONTENT[function.kind]
+    _, content = CONTENT[function.kind]
     given = (content, "group") if function.kind == "image" else ("group", content)
 
     result = getattr(router, function.name)(*given)

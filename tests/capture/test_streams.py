@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import collections.abc
+import contextlib
 import copy
 import gc
 import threading
+import typing
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -80,6 +83,34 @@ def test_a_stream_has_no_method_that_its_original_lacks(recording: Recording, fa
     assert {name for name in ("close", "aclose", "send", "throw") if hasattr(stream, name)} == {
         name for name in ("close", "aclose", "send", "throw") if hasattr(bare, name)
     }
+    list(stream)
+
+
+PROTOCOLS = (
+    collections.abc.Iterator, collections.abc.AsyncIterator, collections.abc.Sized, collections.abc.Container,
+    collections.abc.Collection, collections.abc.Reversible, collections.abc.Callable, typing.SupportsInt,
+    contextlib.AbstractContextManager, contextlib.AbstractAsyncContextManager,
+)  # fmt: skip
+SPECIAL = ("__len__", "__getitem__", "__contains__", "__index__", "__bool__", "__add__", "__enter__", "__aenter__")
+
+
+@pytest.mark.parametrize("name", ["completion", "text_completion"])
+def test_a_stream_answers_questions_about_itself_as_without_us(
+    name: str, recording: Recording, fake_provider: FakeProvider
+) -> None:
+    function = next(each for each in FUNCTIONS if each.name == name)
+    stream = getattr(litellm, name)(stream=True, **function.arguments(fake_provider))
+    bare = stream.__wrapped__
+
+    assert [isinstance(stream, each) for each in PROTOCOLS] == [isinstance(bare, each) for each in PROTOCOLS]
+    assert [hasattr(stream, each) for each in SPECIAL] == [hasattr(bare, each) for each in SPECIAL]
+    assert vars(stream) is vars(bare)
+    assert repr(stream) == repr(bare)
+    assert dir(stream) == dir(bare)
+    assert (stream.__module__, stream.__doc__, stream.__class__) == (bare.__module__, bare.__doc__, bare.__class__)
+    assert (type(stream).__name__, bool(stream)) == (type(bare).__name__, bool(bare))
+    assert stream == bare
+    assert hash(stream) == hash(bare)
     list(stream)
 
 

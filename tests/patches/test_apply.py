@@ -149,6 +149,44 @@ def test_a_wrapper_put_on_top_of_ours_survives_uninstrument(recording: Recording
     assert recording.events() == []
 
 
+def test_a_wrapper_put_on_top_of_ours_is_not_wrapped_again(recording: Recording) -> None:
+    ours = litellm.completion
+
+    @functools.wraps(ours)
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        return ours(*args, **kwargs)
+
+    litellm.completion = theirs
+    try:
+        honeyhive_autoinstrument.init(session_name="again")
+        litellm.completion(model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y")
+    finally:
+        litellm.completion = ours
+
+    assert len(recording.events()) == 1
+
+
+def test_an_original_that_somebody_put_back_is_wrapped_again(recording: Recording) -> None:
+    litellm.completion = litellm.completion.__wrapped__
+    honeyhive_autoinstrument.init(session_name="again")
+
+    litellm.completion(model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y")
+
+    assert len(recording.events()) == 1
+
+
+def test_a_method_of_the_router_class_copies_and_pickles_as_without_us(recording: Recording) -> None:
+    method = litellm.Router.acompletion
+
+    assert copy.deepcopy(method) == copy.copy(method) == method
+    assert pickle.loads(pickle.dumps(method)) == method
+    assert repr(method).startswith("<function ")
+
+
+def test_functions_look_as_without_us(recording: Recording) -> None:
+    assert repr(litellm.completion) == repr(litellm.completion.__wrapped__)
+
+
 def test_switching_on_again_after_uninstrument_records_again(recording: Recording) -> None:
     honeyhive_autoinstrument.uninstrument()
     honeyhive_autoinstrument.init(api_key=recording.server.key, api_url=recording.server.url, session_name="again")
