@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 DEFAULT_API_URL = "https://api.dp1.us.honeyhive.ai"
 """Default of the official Python SDK since 1.0.1 (honeyhive_api.md 1.1)."""
@@ -100,6 +101,12 @@ class Config:
     def home_folder(self) -> str:
         """`home` with `~` resolved."""
         return os.path.expanduser(self.home)
+
+    @property
+    def shown_url(self) -> str:
+        """`api_url` without a user's name and password in it, for a person to see."""
+        parts = urlsplit(self.api_url)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def variables_of(name: str) -> tuple[str, ...]:
@@ -205,6 +212,14 @@ def _url(raw: Any) -> str:
     text = _text(raw).rstrip("/")
     if not text.startswith(("http://", "https://")):
         raise ValueError("does not start with http:// or https://")
+    try:
+        text.encode()
+        parts = urlsplit(text)
+        has_host = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a bracket without its twin, a port that is none, bytes that are no text
+        has_host = False
+    if not has_host:
+        raise ValueError("is not a URL with a host that can be asked")
     return text
 
 
@@ -235,6 +250,13 @@ def _attributes(raw: Any) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _folder(raw: Any) -> str:
+    # Made absolute now: the program may change its folder later.
+    if not isinstance(raw, str | os.PathLike):
+        raise TypeError("is not a path")
+    return os.path.abspath(os.path.expanduser(str(os.fspath(raw))))
+
+
 def _key(raw: Any) -> str:
     text = _text(raw)
     if not text.isascii() or any(character.isspace() for character in text):
@@ -262,4 +284,5 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "timeout": _number(0.1, 600, float),
     "exit_timeout": _number(0, 600, float),
     "debug": _flag,
+    "home": _folder,
 }

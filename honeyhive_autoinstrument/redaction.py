@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,7 +39,6 @@ CREDENTIAL_SHAPE = re.compile(
     r"|(?<!\w)(?:AKIA|ASIA)[0-9A-Z]{16}(?!\w)"  # AWS access key id
     r"|(?<![\w-])eyJ[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{8,16384}\.[A-Za-z0-9_\-]{0,4096}"  # JWT
     r"|(?i:(?<!\w)bearer\s{1,4})[A-Za-z0-9._~+/\-]{8,}=*"
-    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]{0,16384}?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
     r")"
 )
 """Published forms of keys and tokens. Every repeat is bounded or starts at a word's beginning: a prompt may be made to
@@ -50,7 +50,12 @@ MAY_HOLD_SHAPE = re.compile(
 )
 """Cheap first look: a text without any of these cannot match CREDENTIAL_SHAPE."""
 
-URL_USERINFO = re.compile(r"(?<=://)[^/\s:@]{0,256}:?[^/\s@]{0,1024}@")
+PEM_BEGIN = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
+PEM_END = re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY-----")
+PEM_BODY = re.compile(r"[A-Za-z0-9+/=\s\\:,-]{0,16384}")
+"""A private key is looked for in steps: as one pattern it would read to the end of the text from each beginning."""
+
+URL_USERINFO = re.compile(r"(?<=://)[^/\s?#]{0,1024}@")
 URL_KEY = re.compile(
     r"(?i)([?&](?:key|api[_-]?key|token|access_token|sig|signature|code|x-amz-[a-z-]{1,40})=)[^&\s\"']+"
 )
@@ -59,7 +64,10 @@ SHORTEST = 8
 """No credential is shorter."""
 
 MAX_SECRETS = 1000
-"""Secrets remembered; a service that passes a key for each user forgets the oldest."""
+"""Learned secrets remembered; a service that passes a key for each user forgets the oldest."""
+
+SCHEMA_WORDS = frozenset({"type", "description", "title", "format", "minLength", "maxLength", "pattern", "nullable"})
+"""What describes a field in a JSON schema: a tool's parameter may be named `password`, and its description is no secret."""
 
 MAX_DEPTH = 40
 """Deeper structures are cut; cyclic ones end here too."""
@@ -71,17 +79,32 @@ class Redactor:
     def __init__(self, *, max_content_bytes: int, capture_content: bool = True, secrets: Iterable[str] = ()) -> None:
         self._max_content_bytes = max_content_bytes
         self.capture_content = capture_content
-        self._secrets: dict[str, None] = {}
-        self.learn(secrets)
+        self._lock = threading.RLock()  # re-entrant: a finalizer may redact in the middle of `learn`
+        self._given = frozenset(filter(is_distinct, secrets))
+        """Never forgotten."""
+        self._learned: dict[str, None] = {}
+        self._longest_first: tuple[str, ...] = ()
+        self._arrange()
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Remember secrets, so that they are recognised wherever they turn up again. Ordinary words are none."""
-        known = self._secrets
-        fresh = [each for each in secrets if each not in known and is_distinct(each)]
-        if fresh:
-            kept = [*fresh, *known][:MAX_SECRETS]
-            # Longest first: a key that contains another one must not be left in part.
-            self._secrets = dict.fromkeys(sorted(kept, key=len, reverse=True))
+        fresh = [each for each in secrets if each not in self._learned and each not in self._given]
+        fresh = [each for each in fresh if is_distinct(each)]
+        if not fresh:
+            return
+        with self._lock:
+            self._learned.update(dict.fromkeys(fresh))
+            while len(self._learned) > MAX_SECRETS:
+                del self._learned[next(iter(self._learned))]
+            self._arrange()
+
+    def after_fork(self) -> None:
+        """In the child: the lock may be held by a thread of the parent."""
+        self._lock = threading.RLock()
+
+    def _arrange(self) -> None:
+        # Longest first: a key that contains another one must not be left in part.
+        self._longest_first = tuple(sorted((*self._given, *self._learned), key=len, reverse=True))
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """A copy of a JSON-like value without credentials and with long texts shortened."""
@@ -94,8 +117,8 @@ class Redactor:
             return "[too deep]"
         if kind is dict:
             return {
-                str(key): HIDDEN
-                if item is not None and item != "" and is_credential_name(key)
+                key if is_plain_name(key) else self.text(str(key)): HIDDEN
+                if item is not None and item != "" and is_credential_name(key) and not _is_schema(item)
                 else self.value(item, depth + 1)
                 for key, item in value.items()
             }
@@ -107,17 +130,50 @@ class Redactor:
         """The text without credentials, shortened to the limit."""
         if len(text) < SHORTEST:
             return text
-        for secret in self._secrets:
+        for secret in self._longest_first:
             if secret in text:
                 text = text.replace(secret, HIDDEN)
         if MAY_HOLD_SHAPE.search(text) is not None:
             text = CREDENTIAL_SHAPE.sub(HIDDEN, text)
+            if "-----BEGIN " in text:
+                text = _without_private_keys(text)
         if "://" in text:
             text = URL_USERINFO.sub("", text)
             text = URL_KEY.sub(r"\1" + HIDDEN, text)
         if len(text) > self._max_content_bytes or len(text) * 4 > self._max_content_bytes:
             return shorten(text, self._max_content_bytes)
         return text
+
+
+def _without_private_keys(text: str) -> str:
+    pieces = []
+    kept_from = 0
+    begin = PEM_BEGIN.search(text)
+    while begin is not None:
+        end = PEM_END.search(text, begin.end(), begin.end() + MAX_PEM)
+        if end is None:
+            end = PEM_BODY.match(text, begin.end())  # cut off, or only spoken of
+        pieces += [text[kept_from : begin.start()], HIDDEN]
+        kept_from = end.end() if end is not None else begin.end()
+        begin = PEM_BEGIN.search(text, kept_from)
+    return "".join((*pieces, text[kept_from:]))
+
+
+MAX_PEM = 16_384
+"""No private key is longer."""
+
+
+def _is_schema(value: Any) -> bool:
+    return type(value) is dict and "type" in value and SCHEMA_WORDS.issuperset(value)
+
+
+@functools.lru_cache(maxsize=4096)
+def is_plain_name(name: object) -> bool:
+    """Whether a key is a word such as `prompt_tokens`, which cannot be or hold a credential."""
+    return type(name) is str and PLAIN_NAME.fullmatch(name) is not None
+
+
+PLAIN_NAME = re.compile(r"[A-Za-z_]{1,40}")
 
 
 @functools.lru_cache(maxsize=4096)  # the same few names come with every event

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: Any
     ("name", "text", "reason"),
     [
         ("api_url", "ftp://x", "does not start with http:// or https://"),
+        ("api_url", "http://[::1", "is not a URL with a host"),
+        ("api_url", "http://host:port", "is not a URL with a host"),
+        ("api_url", "https://", "does not start with http:// or https://"),
+        ("api_url", "http://\udcff.example", "is not a URL with a host"),
         ("exporters", "honeyhive,kafka", "is none of honeyhive, local, console"),
         ("capture_content", "maybe", "is neither true nor false"),
         ("attributes", "team", "is not of the form key=value,key=value"),
@@ -56,6 +61,18 @@ def test_a_bad_value_is_named_with_what_is_used_instead(name: str, text: str, re
     assert reason in notice
     assert f"; using {SAID_DEFAULTS.get(name, repr(getattr(Config(), name)))}. " in notice
     assert getattr(config, name) == getattr(Config(), name)
+
+
+def test_a_folder_is_the_same_wherever_the_program_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Config.from_env({"HONEYHIVE_HOME": "events"})
+    monkeypatch.chdir("/")
+
+    assert config.home_folder == str(tmp_path / "events")
+
+
+def test_a_url_is_shown_without_its_password() -> None:
+    assert Config.from_env({"HONEYHIVE_API_URL": "http://me:pass@host:8080/x"}).shown_url == "http://host:8080/x"
 
 
 def test_a_bad_key_is_not_shown() -> None:

@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import litellm
+import openai
 import pytest
 
 import honeyhive_autoinstrument
+from honeyhive_autoinstrument._faults import faults
 from tests.capture.calls import FUNCTIONS
 from tests.conftest import BIN, Recording, Run, app
 from tests.fakes.provider import KEY, Behaviour, FakeProvider
@@ -70,6 +74,85 @@ def test_keys_appear_in_no_event_no_log_and_no_file(
     assert keys_of_honeyhive == []
     assert recording.server.key not in caplog.text
     assert b"hh_test" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+SHAPELESS = "canary0123456789without0shape"
+"""A key that nothing but its place tells to be one."""
+
+
+def client_with_key(provider: FakeProvider) -> Any:
+    return openai.OpenAI(api_key=SHAPELESS, base_url=provider.base, max_retries=0)
+
+
+PLACES: dict[str, Callable[[FakeProvider], dict[str, Any]]] = {
+    "argument": lambda _: {"api_key": SHAPELESS},
+    "argument of a name that only looks like one": lambda _: {"gigachat_access_token": SHAPELESS},
+    "headers": lambda _: {"extra_headers": httpx.Headers({"x-api-key": SHAPELESS})},
+    "nested body": lambda _: {"extra_body": {"auth": {"client_secret": SHAPELESS}}},
+    "fallbacks": lambda provider: {"fallbacks": [{"model": "openai/echo", "api_key": SHAPELESS}]},
+    "client": lambda provider: {"client": client_with_key(provider)},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_key_that_a_provider_repeats_is_hidden_wherever_it_came_from(
+    recording: Recording, fake_provider: FakeProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    fake_provider.always("echo", Behaviour(status=400, message=f"bad key {SHAPELESS} given"))
+    arguments = {**FUNCTIONS[0].arguments(fake_provider), "model": "openai/echo", **PLACES[place](fake_provider)}
+
+    with pytest.raises(Exception, match=SHAPELESS):
+        litellm.completion(**arguments)
+
+    assert recording.events()[0]["error"]
+    ours = "".join(record.getMessage() for record in caplog.records if record.name == "honeyhive_autoinstrument")
+    assert SHAPELESS.encode() not in everything_that_left(recording, tmp_path, ours)
+
+
+def test_a_key_set_on_litellm_itself_is_hidden(
+    recording: Recording, fake_provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm, "openai_key", SHAPELESS)
+    fake_provider.always("echo", Behaviour(status=400, message=f"bad key {SHAPELESS} given"))
+    arguments = {**FUNCTIONS[0].arguments(fake_provider), "model": "openai/echo"}
+
+    with pytest.raises(litellm.BadRequestError):
+        litellm.completion(**arguments)
+
+    assert "bad key" in recording.event()["error"]
+    assert SHAPELESS.encode() not in everything_that_left(recording, tmp_path, "")
+
+
+def test_a_key_in_the_environment_is_hidden(run: Run, tmp_path: Path) -> None:
+    env = {"MY_PROVIDER_API_KEY": SHAPELESS}
+    code = (
+        "import os, litellm\n"
+        "litellm.completion(model='gpt-4o', mock_response='y', messages=[\n"
+        "    {'role': 'user', 'content': 'my key is ' + os.environ['MY_PROVIDER_API_KEY']}])\n"
+    )
+
+    run(BIN / "honeyhive-instrument", "python", "-c", code, env=env)
+
+    (batch,) = (tmp_path / "home").rglob("*.batch")
+    assert b"my key is [hidden]" in batch.read_bytes()
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "does not take this key"), (400, "refused an event")])
+def test_a_key_that_the_server_repeats_is_in_no_log_and_no_file(
+    recording: Recording, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int, said: str
+) -> None:
+    faults._said_at.clear()
+    message = json.dumps({"statusCode": status, "message": f"the key {recording.server.key} is odd"}).encode()
+    recording.server.misbehave(status=status, body=message)
+    litellm.completion(model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y")
+    assert honeyhive_autoinstrument.flush(10)
+
+    assert said in caplog.text
+    assert "the key [hidden] is odd" in caplog.text
+    assert recording.server.key.encode() not in b"".join(
+        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )
+    assert recording.server.key not in caplog.text
 
 
 def run_one(name: str, arguments: dict[str, Any]) -> None:

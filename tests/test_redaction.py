@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import threading
 from typing import Any
 
 import pytest
@@ -66,6 +68,14 @@ def test_credentials_are_found_in_the_middle_of_a_text(redactor: Redactor, secre
     assert redactor.text(f"the key is {secret}, is it not?") == f"the key is {HIDDEN}, is it not?"
 
 
+def test_two_private_keys_and_what_stands_between_them(redactor: Redactor) -> None:
+    key = "-----BEGIN PRIVATE KEY-----\\nMIIE\\n-----END PRIVATE KEY-----"
+
+    assert redactor.text(f"one {key} two {key}. And -----BEGIN PRIVATE KEY-----\nMIIEcut") == (
+        f"one {HIDDEN} two {HIDDEN}. And {HIDDEN}"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -98,17 +108,67 @@ def test_a_secret_that_is_learned_later_is_found(redactor: Redactor) -> None:
     assert redactor.text("my-very-own-key-7 and none, ollama") == f"{HIDDEN} and none, ollama"
 
 
-def test_only_so_many_secrets_are_remembered(redactor: Redactor) -> None:
-    redactor.learn(f"secret-number-{number:06d}" for number in range(MAX_SECRETS * 3))
+def test_of_many_learned_secrets_the_oldest_are_forgotten_and_the_given_ones_never(redactor: Redactor) -> None:
+    secrets = [f"secret-number-{number:06d}" for number in range(MAX_SECRETS + 1)]
+    for secret in secrets:
+        redactor.learn([secret])
 
-    assert len(redactor._secrets) == MAX_SECRETS
+    assert redactor.text(secrets[0]) == secrets[0]
+    assert redactor.text(f"{secrets[1]} {secrets[-1]} a-custom-secret-1") == f"{HIDDEN} {HIDDEN} {HIDDEN}"
+
+
+def test_a_short_secret_is_not_forgotten_for_longer_ones(redactor: Redactor) -> None:
+    redactor.learn(["short-key-1"])
+    redactor.learn(f"much-longer-secret-number-{number:06d}" for number in range(MAX_SECRETS - 1))
+
+    assert redactor.text("short-key-1") == HIDDEN
+
+
+def test_secrets_learned_by_many_threads_are_all_known(redactor: Redactor) -> None:
+    leaked: list[str] = []
+
+    def learn(number: int) -> None:
+        for turn in range(100):
+            secret = f"secret-{number}-{turn:06d}"
+            redactor.learn([secret])
+            if redactor.text(secret) != HIDDEN:
+                leaked.append(secret)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=learn, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+
+    assert leaked == []
+
+
+def test_a_credential_that_is_a_key_of_a_dictionary_is_hidden(redactor: Redactor) -> None:
+    assert redactor.value({"sk-proj-abcdefgh12345678": 1, "a-custom-secret-1": 2, "model_group": 3}) == {
+        HIDDEN: 2,
+        "model_group": 3,
+    }
+
+
+def test_a_tools_parameter_may_be_named_like_a_credential(redactor: Redactor) -> None:
+    schema = {"properties": {"password": {"type": "string", "description": "of the user"}}}
+
+    assert redactor.value(schema) == schema
+    assert redactor.value({"password": {"type": "string", "value": "x"}}) == {"password": HIDDEN}
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("piece", ["a.", "eyJ-", "sk-", "http://", "://a", "Bearer ", "-----BEGIN ", "gh", "x:y@"])
+@pytest.mark.parametrize(
+    "piece",
+    ["a.", "eyJ-", "sk-", "http://", "://a", "Bearer ", "-----BEGIN ", "gh", "x:y@",
+     "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----.", "://aaaa"],
+)  # fmt: skip
 def test_a_text_made_to_keep_a_pattern_busy_ends(redactor: Redactor, piece: str) -> None:
     # A pattern that looks at each place of the text again from each other place takes minutes for this.
-    assert redactor.text(piece * 100_000 + " http://x")
+    assert redactor.text(piece * 100_000 + " http://x -----BEGIN ")
 
 
 def test_a_long_text_keeps_head_tail_size_and_hash() -> None:

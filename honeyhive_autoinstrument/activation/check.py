@@ -56,6 +56,8 @@ def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
         value = getattr(config, name)
         if name in SECRET_SETTINGS and value:
             value = f"set, {len(value)} characters"
+        elif name == "api_url":
+            value = config.shown_url
         elif name == "exporters":
             value = ",".join(config.active_exporters)
         elif name == "attributes":
@@ -115,11 +117,11 @@ def _neighbours() -> Iterator[str]:
 
 def _print_delivery(config: Config) -> bool:
     from honeyhive_autoinstrument.delivery.http import HttpSink
-    from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name
+    from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name, events_in
 
     destination = destination_name(config.api_url, config.api_key) if config.api_key else LOCAL
     spool = Spool(config.home_folder, destination, max_bytes=config.spool_max_bytes, max_age_s=config.spool_max_age)
-    print(f"  local store: {spool.folder}, {len(spool.paths())} files wait")
+    print(f"  local store: {spool.folder}, {sum(map(events_in, spool.paths()))} events wait")
     if not config.api_key:
         print("  no key: events stay in the local store (`honeyhive-events show`, later `honeyhive-events send`)")
         return True

@@ -5,7 +5,9 @@ Runs on worker threads. One Encoder lives as long as one set of settings.
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
@@ -18,13 +20,20 @@ from honeyhive_autoinstrument.events.encode import encode
 from honeyhive_autoinstrument.events.facts import Session
 from honeyhive_autoinstrument.events.messages import field_of
 from honeyhive_autoinstrument.events.usage import usage_of_chunks
-from honeyhive_autoinstrument.patches.library import library_version, price_of_usage, provider_of
+from honeyhive_autoinstrument.patches.library import (
+    credentials_of_library,
+    library_version,
+    price_of_usage,
+    provider_of,
+)
 from honeyhive_autoinstrument.redaction import Redactor, is_credential_name
 
 MAX_SESSIONS = 10_000
 """Session rows kept encoded; a service opens one for each of its requests."""
 
 FORK_WAIT_S = 1.0
+PRICE_WAIT_S = 2.0
+"""How long the first price of another thread is waited for; an event without its price is better than none."""
 
 
 class Encoder:
@@ -36,7 +45,7 @@ class Encoder:
         self._redactor = Redactor(
             max_content_bytes=config.max_content_bytes,
             capture_content=config.capture_content,
-            secrets=(config.api_key,) if config.api_key else (),
+            secrets=(*credentials_in_environment(), config.api_key or ""),
         )
         session_id, original_id = as_uuid(config.session_id) if config.session_id else (str(uuid4()), None)
         self.process_session = Session(
@@ -48,7 +57,7 @@ class Encoder:
         """The Session of every Call that names none."""
         self._sessions: dict[str, tuple[Session, bytes]] = {}
         self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
-        self._first_price = threading.Lock()
+        self._first_price = threading.RLock()  # re-entrant: a finalizer may end a Call in the middle of it
         self._has_priced = False
         self._is_held = False
 
@@ -56,8 +65,11 @@ class Encoder:
         """
         :raises Exception: when nothing at all can be made of the Call; parts that cannot be read are left out.
         """
-        for secret in call.secrets:
-            self._redactor.learn(_texts_in(secret))
+        with guarded("learn a call's credentials"):
+            self._redactor.learn(texts_in(call.secrets))
+            if call.error is not None:
+                # Providers repeat keys in their answers, and a key need not have come with the call.
+                self._redactor.learn(texts_in(credentials_of_library()))
         session, session_body = self._session_of(call)
         facts = call.facts(session, self._price_of(call), provider_of, self._litellm_version, self._attributes)
         event = build_event(facts, source=self._config.source, redactor=self._redactor)
@@ -78,8 +90,9 @@ class Encoder:
             self._first_price.release()
 
     def after_fork_in_child(self) -> None:
-        """The lock was taken in the parent."""
-        self._first_price = threading.Lock()
+        """The locks were taken in the parent."""
+        self._first_price = threading.RLock()
+        self._redactor.after_fork()
 
     def _session_of(self, call: Call) -> tuple[Session, bytes]:
         """The Session that the outermost Call names, else that of the process; and its encoded row."""
@@ -111,10 +124,13 @@ class Encoder:
         with guarded("price a stream"):
             if self._has_priced:
                 return _price_of_chunks(call.arguments.get("model"), call.chunks)
-            with self._first_price:
-                price = _price_of_chunks(call.arguments.get("model"), call.chunks)
-                self._has_priced = price is not None
-                return price
+            if self._first_price.acquire(timeout=PRICE_WAIT_S):
+                try:
+                    price = _price_of_chunks(call.arguments.get("model"), call.chunks)
+                    self._has_priced = price is not None
+                    return price
+                finally:
+                    self._first_price.release()
         return None
 
 
@@ -150,11 +166,34 @@ def session_id_in(arguments: Any) -> str | None:
     return str(given) if given else None
 
 
-def _texts_in(secret: Any) -> list[str]:
-    """The credentials in an argument: a text itself (and a bearer's token alone); of a dictionary such as headers or a
-    service account, the fields whose names say so."""
-    if isinstance(secret, str):
-        return [secret, secret.rpartition(" ")[2]]
-    if isinstance(secret, dict):
-        return [text for name, value in secret.items() if is_credential_name(name) for text in _texts_in(value)]
-    return []
+def credentials_in_environment() -> list[str]:
+    """Keys that LiteLLM's providers read for themselves (OPENAI_API_KEY, ...), and all others. Paths of files are none."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if is_credential_name(name) and not value.startswith(("/", "~", "."))
+    ]
+
+
+def texts_in(fields: Iterable[tuple[Any, Any]], depth: int = 0) -> Iterator[str]:
+    """The credentials among named values: of a text itself (and a bearer's token alone), in dictionaries and lists such as
+    headers, service accounts and fallbacks the fields that are named like one, of a provider's client its key."""
+    for name, value in fields:
+        if isinstance(value, str):
+            if is_credential_name(name) or str(name).endswith("_key"):
+                yield value
+                yield value.rpartition(" ")[2]
+        elif depth >= MAX_SECRET_DEPTH or value is None:
+            continue
+        elif isinstance(value, Mapping):
+            yield from texts_in(list(value.items()), depth + 1)
+        elif isinstance(value, list | tuple):
+            yield from texts_in([(name, each) for each in value], depth + 1)
+        else:
+            # An OpenAI client, or one of LiteLLM's credential items.
+            held = getattr(value, "__dict__", None) or {}
+            yield from texts_in([(key, held[key]) for key in HOLDERS if key in held], depth + 1)
+
+
+MAX_SECRET_DEPTH = 6
+HOLDERS = ("api_key", "credential_values")

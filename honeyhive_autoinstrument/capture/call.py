@@ -82,7 +82,7 @@ class Call:
         number: int,
         arguments: dict[str, Any],
         size: int,
-        secrets: tuple[Any, ...],
+        secrets: tuple[tuple[str, Any], ...],
     ) -> None:
         self.recorder = recorder
         self.generation = recorder.generation

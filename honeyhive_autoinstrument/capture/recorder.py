@@ -17,6 +17,7 @@ from honeyhive_autoinstrument.capture.freeze import freeze, text_size
 from honeyhive_autoinstrument.capture.stream import proxy_of
 from honeyhive_autoinstrument.events.facts import Attempt
 from honeyhive_autoinstrument.events.parameters import CREDENTIALS, LITELLM_METADATA, RECORDED
+from honeyhive_autoinstrument.redaction import is_credential_name
 
 ASYNC_LEGS = ("acompletion", "aembedding", "aimg_generation", "atext_completion")
 """Keywords by which LiteLLM's async functions call their sync twins in an executor (litellm_map.md 1.3)."""
@@ -73,7 +74,7 @@ class Recorder:
             return None
 
         arguments: dict[str, Any] = {}
-        secrets: tuple[Any, ...] = ()
+        secrets: tuple[tuple[str, Any], ...] = ()
         size = BASE_SIZE
         for name, value in (*zip(positional, args, strict=False), *kwargs.items()) if args else kwargs.items():
             if name in RECORDED:
@@ -89,8 +90,8 @@ class Recorder:
                 elif value is not None and kind is not int and kind is not float and kind is not bool:
                     value = _copy_of(value)
                 arguments[name] = value
-            elif name in CREDENTIALS and value:
-                secrets = (*secrets, value)
+            elif value and (name in CREDENTIALS or is_credential_name(name)):
+                secrets = (*secrets, (name, value))
 
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
         call.instance_id = id(instance) if instance is not None else 0

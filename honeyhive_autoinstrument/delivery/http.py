@@ -22,6 +22,7 @@ import orjson
 from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.delivery.backoff import retry_after_s
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome
+from honeyhive_autoinstrument.redaction import Redactor
 
 try:
     from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -32,6 +33,7 @@ except ImportError:
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 CONNECT_TIMEOUT_S = 3.0
 KEEP_ALIVE_S = 30.0
+MAX_DETAIL_BYTES = 1000
 MAX_SESSIONS_KNOWN = 10_000
 """Session rows known to exist; the POST is idempotent, so a forgotten one only costs a request."""
 
@@ -44,6 +46,8 @@ class HttpSink:
         self._api_key = api_key
         self._timeout_s = timeout_s
         self._project = project
+        # What is said of an answer reaches logs and files; a server may repeat the key in it.
+        self._redactor = Redactor(max_content_bytes=MAX_DETAIL_BYTES, secrets=(api_key,))
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
         self._inherited: httpx.Client | None = None
@@ -130,12 +134,14 @@ class HttpSink:
         except httpx.HTTPError as error:
             return Answer(
                 outcome=Outcome.RETRY_LATER,
-                detail=f"no answer from {self._url}{path} ({type(error).__name__})",
+                detail=self._redactor.text(f"no answer from {self._url}{path} ({type(error).__name__})"),
             )
-        except (httpx.InvalidURL, ValueError, OSError) as error:
-            # ValueError: a proxy or certificate setting that httpx cannot use; it may be mended without a restart.
+        except (httpx.InvalidURL, ValueError, OSError, ImportError) as error:
+            # ValueError: a proxy or certificate setting that httpx cannot use; ImportError: a SOCKS proxy without the
+            # package for it. Either may be mended without losing what waits.
             return Answer(
-                outcome=Outcome.RETRY_LATER, detail=f"cannot reach {self._url}{path}: {type(error).__name__}: {error}"
+                outcome=Outcome.RETRY_LATER,
+                detail=self._redactor.text(f"cannot reach {self._url}{path}: {type(error).__name__}: {error}"),
             )
         return self._answer_of(response, path)
 
@@ -161,7 +167,7 @@ class HttpSink:
         status = response.status_code
         if status == 200:
             return Answer(outcome=Outcome.DELIVERED)
-        detail = f"{self._url}{path} answered {status} {_message_of(response)}".rstrip()
+        detail = self._redactor.text(f"{self._url}{path} answered {status} {_message_of(response)}".rstrip())
         if status == 413 or (status == 400 and _names_size(response)):
             return Answer(outcome=Outcome.TOO_LARGE, detail=detail)
         if status == 500 and path.endswith("/batch"):

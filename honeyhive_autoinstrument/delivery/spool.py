@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -32,14 +33,16 @@ LOCAL = "local"
 REJECTED = "rejected"
 """Folder, inside a destination's, of what its server will never take, with the answer in the header."""
 LOCK = ".lock"
+MAX_REJECTED = 1000
+"""Files of refused Events that are kept for a person to look at."""
 MEASURED_FOR_S = 60.0
 """How long a look at the folder's size holds; what other processes put there meanwhile is not seen."""
 
 
 def destination_name(url: str, api_key: str) -> str:
     """The folder of a destination: its host, and enough of a hash of URL and key to keep two projects apart."""
-    host = urlsplit(url).hostname or "server"
-    digest = hashlib.sha256(f"{url}\n{api_key}".encode()).hexdigest()[:16]
+    host = re.sub(r"[^\w.-]", "_", urlsplit(url).hostname or "server")
+    digest = hashlib.sha256(f"{url}\n{api_key}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return f"{host}-{digest}"
 
 
@@ -58,31 +61,35 @@ class Spool:
         self._bytes = 0
         self._measured_until = 0.0
 
-    def put(self, batch: Batch) -> int:
-        """Keep a Batch; the oldest ones go when there is no room for it.
+    def new_path(self, batch: Batch) -> Path:
+        """A name for a Batch's file that no other has."""
+        return self.folder / self._name_for(batch)
 
-        :returns: how many Events were dropped to make room.
+    def put(self, batch: Batch, path: Path | None = None) -> list[Path]:
+        """Keep a Batch, in a file of that name if `new_path` gave one; the oldest ones go when there is no room for it.
+
+        :returns: the files that were dropped to make room.
         :raises OSError: the disk is full or not writable.
         """
         data = _encode(batch, {})
         with self._lock:
             dropped = self._make_room(len(data))
-        self._write(self.folder, data, len(batch))
+        self._write(path or self.new_path(batch), data)
         return dropped
 
     def reject(self, batch: Batch, answer: str) -> None:
-        """Set a Batch aside that the server will never take, with its answer.
+        """Set a Batch aside that the server will never take, with its answer. The newest ones are kept.
 
         :raises OSError: the disk is full or not writable.
         """
-        self._write(self.folder / REJECTED, _encode(batch, {"answer": answer}), len(batch))
+        aside = self.folder / REJECTED
+        self._write(aside / self._name_for(batch), _encode(batch, {"answer": answer}))
+        for path in _batch_files(aside)[:-MAX_REJECTED]:
+            self.remove(path)
 
     def paths(self) -> list[Path]:
         """Files that wait, oldest first (names begin with the time of writing)."""
-        try:
-            return sorted(path for path in self.folder.iterdir() if path.suffix == SUFFIX)
-        except OSError:
-            return []
+        return _batch_files(self.folder)
 
     def is_empty(self) -> bool:
         try:
@@ -108,10 +115,6 @@ class Spool:
             return _decode(path.read_bytes())
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-    def is_own(self, path: Path) -> bool:
-        """Whether this Spool wrote the file."""
-        return path.name.split("-")[1:2] == [self._writer]
 
     def remove(self, path: Path) -> None:
         """The Batch has been delivered."""
@@ -141,31 +144,33 @@ class Spool:
         self._lock = threading.RLock()
         self._replaying = threading.Lock()
 
-    def _write(self, folder: Path, data: bytes, events: int) -> None:
-        make_private(folder)
-        name = f"{time.time_ns():020d}-{self._writer}-{next(self._numbers)}-{events}"
-        temporary = folder / f".{name}.tmp"
+    def _name_for(self, batch: Batch) -> str:
+        return f"{time.time_ns():020d}-{self._writer}-{next(self._numbers)}-{len(batch)}{SUFFIX}"
+
+    def _write(self, path: Path, data: bytes) -> None:
+        make_private(path.parent)
+        temporary = path.with_name(f".{path.stem}.tmp")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            os.replace(temporary, folder / f"{name}{SUFFIX}")
+            os.replace(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
 
-    def _make_room(self, needed: int) -> int:
+    def _make_room(self, needed: int) -> list[Path]:
         self._bytes += needed
         if time.monotonic() < self._measured_until and self._bytes <= self._max_bytes:
-            return 0
+            return []
         oldest_first = []
         total = 0
-        dropped = 0
+        dropped: list[Path] = []
         too_old_ns = time.time_ns() - int(self._max_age_s * 1e9)
         for path in self.paths():
             if _written_ns(path) < too_old_ns:
-                dropped += self._drop(path)
+                self._drop(path, dropped)
                 continue
             try:
                 total += path.stat().st_size
@@ -177,17 +182,22 @@ class Spool:
                 break
             with contextlib.suppress(OSError):
                 total -= path.stat().st_size
-            dropped += self._drop(path)
+            self._drop(path, dropped)
         self._bytes = total + needed
         self._measured_until = time.monotonic() + MEASURED_FOR_S
         return dropped
 
-    def _drop(self, path: Path) -> int:
-        try:
+    def _drop(self, path: Path, dropped: list[Path]) -> None:
+        with contextlib.suppress(OSError):
             path.unlink()
-        except OSError:
-            return 0
-        return events_in(path)
+            dropped.append(path)
+
+
+def _batch_files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    except OSError:
+        return []
 
 
 def _new_writer() -> str:

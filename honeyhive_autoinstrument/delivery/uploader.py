@@ -110,6 +110,9 @@ class Uploader(Generic[T]):
         self._hands: set[Hand[T]] = set()
         self._waiting: deque[Batch] = deque()
         self._waiting_bytes = 0
+        self._on_disk: dict[Path, int] = {}
+        """Files whose Events the ledger has as spooled: what this process wrote, and what it read and could not send."""
+        self._being_written: set[Path] = set()
         self._wake = threading.Lock()
         self._wake.acquire()
         self._threads: list[threading.Thread] = []
@@ -148,7 +151,7 @@ class Uploader(Generic[T]):
     def flush(self, timeout_s: float) -> bool:
         """Bring out what has been submitted so far, within the time.
 
-        :returns: whether nothing is pending any more.
+        :returns: whether all of it is settled: sent, or on disk because it cannot be sent now.
         """
         deadline = read_ticks() + timeout_s
         with self._lock:
@@ -174,6 +177,8 @@ class Uploader(Generic[T]):
             self._is_closing = True
             if is_first:
                 self._deadline = read_ticks() + timeout_s
+                if self._spool is None:
+                    self._parked_until = 0.0  # what waits in memory gets its last try
         if is_first:
             while any(thread.is_alive() for thread in self._threads) and read_ticks() < self._deadline:
                 self._wake_one()
@@ -210,13 +215,17 @@ class Uploader(Generic[T]):
         return len(self._queue) + sum(map(len, self._hands)) + sum(map(len, self._waiting))
 
     def _is_busy(self) -> bool:
-        """Whether a worker has something to bring out now; what is read back from disk does not count."""
+        """Whether a worker has something to bring out now. What is read back from disk counts only where everything
+        goes there first."""
         with self._lock:
-            return bool(
-                self._queue
-                or any(hand.path is None for hand in self._hands)
-                or (self._waiting and not self._is_parked())
-            )
+            if self._queue or any(hand.path is None for hand in self._hands):
+                return True
+            if self._is_parked():
+                return False
+            return bool(self._waiting or (self._is_first_on_disk() and self._on_disk and not self._failures))
+
+    def _is_first_on_disk(self) -> bool:
+        return self._spool_first and self._sink is not None
 
     def _wake_one(self) -> None:
         # The lock is the bell: held while nobody has rung. Ringing twice is ringing once.
@@ -241,9 +250,9 @@ class Uploader(Generic[T]):
 
     def _keep_now(self, hand: Hand[T]) -> None:
         """Put a Hand that no worker owns to disk."""
-        if hand.path is not None:
+        if hand.path is not None and hand.batch is not None:
             with self._lock:
-                self._ledger.spooled += len(hand)  # its file is still there
+                self._count_spooled(hand.path, hand.batch)  # its file is still there
             return
         # A Hand of our own: the worker that had this one may still look whether it owns it.
         taken: Hand[T] = Hand(hand.items, hand.batch)
@@ -280,7 +289,7 @@ class Uploader(Generic[T]):
             self._call_help()
         try:
             self._build(hand)
-            if self._spool_first and self._sink is not None:
+            if self._is_first_on_disk():
                 self._keep(hand)
             elif len(hand):
                 self._deliver(hand)
@@ -378,7 +387,10 @@ class Uploader(Generic[T]):
             if answer.outcome is not Outcome.RETRY_LATER or tries >= TRIES_IN_MEMORY or self._is_parked():
                 return answer
             wait_s = delay_s(tries, answer.retry_after_s, self._random)
-            if wait_s > IDLE_S or not self._pause(wait_s):
+            if wait_s > IDLE_S:
+                self._park(wait_s)
+                return answer
+            if not self._pause(wait_s):
                 return answer
 
     def _learn_from(self, answer: Answer) -> None:
@@ -440,27 +452,31 @@ class Uploader(Generic[T]):
             with self._lock:
                 if self._settle(hand, batch):
                     hand.is_left_on_disk = True
-                    self._ledger.spooled += len(batch)
+                    self._count_spooled(hand.path, batch)
             return
+        path = self._spool.new_path(batch)
         with self._lock:
             if hand not in self._hands:
                 return  # close() has put it to disk
-        lost = 0
+            self._being_written.add(path)
+        lost: list[Path] = []
         failure: OSError | None = None
         try:
-            lost = self._spool.put(batch)
+            lost = self._spool.put(batch, path)
         except OSError as error:
             failure = error
         with self._lock:
+            self._being_written.discard(path)
             if self._settle(hand, batch):
                 if failure is None:
-                    self._ledger.spooled += len(batch)
+                    self._count_spooled(path, batch)
                 else:
                     self._ledger.drop(DropReason.DISK_FAILED, len(batch))
-            # The oldest may be another process's; only what this one put there leaves its column.
-            own = min(lost, self._ledger.spooled)
-            self._ledger.spooled -= own
-            self._ledger.drop(DropReason.SPOOL_FULL, own)
+            # The oldest may be another process's; only what this ledger has leaves its column.
+            for each in lost:
+                own = self._on_disk.pop(each, 0)
+                self._ledger.spooled -= own
+                self._ledger.drop(DropReason.SPOOL_FULL, own)
         if failure is not None:
             faults.say(
                 "disk",
@@ -469,6 +485,10 @@ class Uploader(Generic[T]):
                 self._spool.folder,
                 failure,
             )
+
+    def _count_spooled(self, path: Path, batch: Batch) -> None:
+        self._on_disk[path] = len(batch)
+        self._ledger.spooled += len(batch)
 
     def _keep_in_memory(self, hand: Hand[T], batch: Batch) -> None:
         size = sum(len(record.body) for record in batch.records)
@@ -505,7 +525,7 @@ class Uploader(Generic[T]):
     def _catch_up(self) -> None:
         """Send what waits in memory and on disk, oldest first, as long as it goes well and nothing new is waiting."""
         with guarded("send what waits"):
-            while self._waiting and not self._is_parked() and not self._is_closing:
+            while self._waiting and not self._is_parked() and read_ticks() < self._deadline:
                 with self._lock:
                     batch = self._waiting.popleft()
                     self._waiting_bytes -= sum(len(record.body) for record in batch.records)
@@ -523,13 +543,15 @@ class Uploader(Generic[T]):
             is_late = read_ticks() >= self._deadline
             if self._is_parked() or is_late or len(self._queue) >= self._limits.batch_max_events:
                 return
+            if path in self._being_written:
+                continue  # by another worker, which has not counted it yet
             batch = spool.load(path)
             if batch is None:
                 continue
             hand: Hand[T] = Hand([], batch, path)
             with self._lock:
-                # Files of other processes join this ledger when they are read.
-                own = min(len(batch), self._ledger.spooled) if spool.is_own(path) else 0
+                # Files of other processes join this ledger when they are read for the first time.
+                own = self._on_disk.pop(path, 0)
                 self._ledger.spooled -= own
                 self._ledger.created += len(batch) - own
                 self._hands.add(hand)

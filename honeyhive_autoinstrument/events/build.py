@@ -24,6 +24,19 @@ TEXTS_IN_CONFIG = frozenset(
 )
 """Settings that can hold the caller's own words."""
 
+OWN_NAMES = frozenset(
+    {
+        "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "cache_read_input_tokens",
+        "cache_write_input_tokens", "reasoning_tokens", "usage_source", "cost", "cache_hit", "operation_name",
+        "litellm_version", "litellm_call_id", "litellm_trace_id", "response_model", "response_id", "system_fingerprint",
+        "api_base", "provider", "finish_reason", "attempts", "attempt", "model_group", "original_model_group",
+        "deployment", "deployment_id", "is_fallback", "fallback_depth", "error_type", "error_module", "status_code",
+        "stream_ending", "stream_chunks", "time_to_first_token_ms", "ending", "original_session_id", "user_metadata",
+    }
+)  # fmt: skip
+"""Keys of `metadata` that we write. The caller's own of the same name go to `user_metadata`, always: they must not pass for
+ours where we have nothing to say (a cost of an unknown model, tokens on a chain)."""
+
 OWN_SESSION_KEYS = frozenset({"session_id"})
 """Keys of the caller's metadata that steer the recording and are no facts of the call."""
 
@@ -34,6 +47,7 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
     inputs: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
+    user_properties: dict[str, Any] = {}
     provider: str | None = None
     with guarded("find a call's provider"):
         provider = _provider(facts)
@@ -45,10 +59,13 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
         outputs = redactor.value(outputs_of(facts))
     with guarded("read the metadata of a call"):
         metadata = redactor.value(_metadata(facts, provider, redactor.capture_content))
+    with guarded("read the user of a call"):
+        user_properties = redactor.value(_user_properties(facts))
     error = _error_text(facts, redactor)
     if not redactor.capture_content:
         inputs, outputs = without_content(inputs), without_content(outputs)
-        config = {name: without_content(value) if name in TEXTS_IN_CONFIG else value for name, value in config.items()}
+        texts = {name: config.pop(name) for name in TEXTS_IN_CONFIG if name in config}
+        config.update(without_content(texts))
     if facts.operation is Operation.CHAT:
         inputs.setdefault("chat_history", [])
         outputs.setdefault("role", "assistant")
@@ -68,7 +85,7 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
         outputs=outputs,
         error=error,
         metadata=metadata,
-        user_properties=redactor.value(_user_properties(facts)),
+        user_properties=user_properties,
     )
 
 
@@ -118,7 +135,7 @@ def _metadata(facts: CallFacts, provider: str | None, capture_content: bool) -> 
     metadata: dict[str, Any] = {}
     with guarded("read the caller's metadata"):
         callers = _callers_metadata(facts)
-        metadata.update(callers if capture_content else without_content(callers))
+        metadata.update(callers if capture_content else without_content(callers, kept=frozenset()))
     own: dict[str, Any] = {**facts.attributes}
     if not facts.is_chain:
         with guarded("read usage"):
@@ -141,7 +158,7 @@ def _metadata(facts: CallFacts, provider: str | None, capture_content: bool) -> 
     if facts.session.original_id is not None:
         own["original_session_id"] = facts.session.original_id
     own = {name: value for name, value in own.items() if value is not None}
-    collided = {name: metadata.pop(name) for name in list(metadata) if name in own and metadata[name] != own[name]}
+    collided = {name: metadata.pop(name) for name in list(metadata) if name in OWN_NAMES or name in facts.attributes}
     if collided:
         metadata["user_metadata"] = collided
     return {**metadata, **own}
@@ -180,7 +197,13 @@ def _finish_reason(facts: CallFacts) -> Any:
     if not facts.is_stream:
         choices = field_of(facts.result, "choices")
         return field_of(choices[0], "finish_reason") if choices else None
-    reasons = (field_of(choice, "finish_reason") for chunk in reversed(facts.chunks) for choice in _choices(chunk))
+    # Of several choices the first one's, as in an answer that is no stream.
+    reasons = (
+        field_of(choice, "finish_reason")
+        for chunk in reversed(facts.chunks)
+        for choice in _choices(chunk)
+        if not field_of(choice, "index")
+    )
     return next((reason for reason in reasons if reason), None)
 
 
@@ -224,20 +247,37 @@ def _user_properties(facts: CallFacts) -> dict[str, Any]:
     return {"user_id": str(user)} if user else {}
 
 
-def without_content(value: Any) -> Any:
-    """Structure without text: roles, kinds, ids and reasons stay, every other text becomes its length."""
+KEPT_TEXTS = frozenset({"role", "type", "id", "tool_call_id", "finish_reason"})
+KEPT_WORDS = frozenset({"auto", "none", "required", "any", "text", "json_object", "json_schema"})
+"""Values of `tool_choice`, `function_call` and `response_format` that are the API's, not the caller's."""
+
+
+def without_content(value: Any, kept: frozenset[str] = KEPT_TEXTS) -> Any:
+    """Structure without text: roles, kinds, ids and reasons stay, every other text becomes its length.
+
+    :param kept: fields whose text stays; none of them in what is the caller's own (metadata).
+    """
     if isinstance(value, dict):
-        kept: dict[str, Any] = {}
+        bare: dict[str, Any] = {}
         for key, item in value.items():
-            if isinstance(item, str) and key not in ("role", "type", "id", "tool_call_id", "finish_reason"):
+            name = key if is_name(key) else f"[{len(key)} characters]"
+            if isinstance(item, str) and key not in kept and not (key in WORDS_IN_CONFIG and item in KEPT_WORDS):
                 # The key stays, since readers tell shapes by it; a message needs its content, a call its arguments.
-                kept[key] = "" if key in ("name", "arguments") else None
-                kept[f"{key}_length"] = len(item)
+                bare[name] = "" if key in ("name", "arguments") else None
+                bare[f"{name}_length"] = len(item)
             else:
-                kept[key] = without_content(item)
-        return kept
+                bare[name] = without_content(item, kept)
+        return bare
     if isinstance(value, list):
         if value and all(type(item) is int for item in value):
             return [{"length": len(value)}]  # token ids
-        return [{"length": len(item)} if isinstance(item, str) else without_content(item) for item in value]
+        return [{"length": len(item)} if isinstance(item, str) else without_content(item, kept) for item in value]
     return value
+
+
+WORDS_IN_CONFIG = frozenset({"tool_choice", "function_call", "response_format"})
+
+
+def is_name(key: str) -> bool:
+    """Whether a key names a field. Others can be the caller's words."""
+    return len(key) <= 64 and key.replace("-", "_").replace(".", "_").isidentifier()

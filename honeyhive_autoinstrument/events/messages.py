@@ -6,6 +6,7 @@ Shapes of the event: honeyhive_api.md 3.2 to 3.4. Shapes of the responses: litel
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
@@ -63,6 +64,8 @@ def outputs_of(facts: CallFacts) -> dict[str, Any]:
 
 def _chat_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
     messages = arguments.get("messages")
+    if isinstance(messages, str):
+        messages = [messages]
     return {"chat_history": [_message(each) for each in messages] if isinstance(messages, Sequence) else []}
 
 
@@ -78,34 +81,52 @@ def _message(message: Any) -> Any:
         plain["tool_calls"] = [_tool_call(each) for each in plain["tool_calls"]]
     else:
         plain.pop("tool_calls", None)
-    content = plain.get("content")
-    if content is not None and not isinstance(content, str | list):
-        plain["content"] = str(content)
-    elif isinstance(content, list):
-        plain["content"] = [
-            part if isinstance(part, dict) and "type" in part else {"type": "text", "text": str(part)}
-            for part in content
-        ]
+    for name in ("name", "tool_call_id"):
+        if name in plain and not isinstance(plain[name], str):
+            plain[name] = str(plain[name])
+    if "function_call" in plain and not isinstance(plain["function_call"], dict):
+        plain["function_call"] = {"value": plain["function_call"]}
+    if "content" in plain:
+        plain["content"] = _content(plain["content"])
     elif "tool_calls" not in plain and "function_call" not in plain:
-        plain.setdefault("content", None)
+        plain["content"] = None
     return plain
 
 
+def _content(content: Any) -> Any:
+    """A message's content as the schema wants it: text, nothing, or parts with a type."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return str(content)
+    return [_part(each) for each in content]
+
+
+def _part(part: Any) -> dict[str, Any]:
+    if not isinstance(part, dict) or part.get("type") is None:
+        return {"type": "text", "text": str(part)}
+    return part if isinstance(part["type"], str) else {**part, "type": str(part["type"])}
+
+
 def _text_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {"prompt": plain_of(arguments.get("prompt"))}
+    given = arguments.get("prompt")
+    if isinstance(given, list) and not _is_token_ids(given):
+        return {"prompt": [_text_or_count(each) for each in given]}
+    return {"prompt": _text_or_count(given)}
 
 
 def _embedding_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
     given = arguments.get("input")
-    if isinstance(given, list) and given and isinstance(given[0], int):
-        return {"chunks": [{"tokens": len(given)}]}
-    chunks = given if isinstance(given, list) else [given]
-    return {
-        "chunks": [
-            {"tokens": len(each)} if isinstance(each, list) and each and isinstance(each[0], int) else plain_of(each)
-            for each in chunks
-        ]
-    }
+    chunks = given if isinstance(given, list) and not _is_token_ids(given) else [given]
+    return {"chunks": [_text_or_count(each) for each in chunks]}
+
+
+def _text_or_count(given: Any) -> Any:
+    return {"tokens": len(given)} if _is_token_ids(given) else plain_of(given)
+
+
+def _is_token_ids(given: Any) -> bool:
+    return isinstance(given, list) and bool(given) and isinstance(given[0], int)
 
 
 def _image_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +157,7 @@ def _choice(choice: Any) -> dict[str, Any]:
     message = field_of(choice, "message")
     output: dict[str, Any] = {
         "role": field_of(message, "role") or "assistant",
-        "content": plain_of(field_of(message, "content")),
+        "content": _content(plain_of(field_of(message, "content"))),
         "finish_reason": field_of(choice, "finish_reason"),
     }
     calls = field_of(message, "tool_calls")
@@ -152,10 +173,10 @@ def _choice(choice: Any) -> dict[str, Any]:
 def _tool_call(call: Any) -> dict[str, Any]:
     function = field_of(call, "function")
     return {
-        "id": field_of(call, "id") or "",
+        "id": str(field_of(call, "id") or ""),
         "type": "function",
         "function": {
-            "name": field_of(function, "name") or "",
+            "name": str(field_of(function, "name") or ""),
             "arguments": _json_text(field_of(function, "arguments")),
         },
     }
@@ -166,7 +187,11 @@ def _json_text(arguments: Any) -> str:
         return arguments
     if arguments is None:
         return ""
-    return orjson.dumps(plain_of(arguments), default=str).decode()
+    plain = plain_of(arguments)
+    try:
+        return orjson.dumps(plain, default=str).decode()
+    except TypeError:  # lone surrogates, numbers beyond 64 bits
+        return json.dumps(plain, default=str)
 
 
 def _text_outputs(response: Any) -> dict[str, Any]:
@@ -229,16 +254,22 @@ def merge_chunks(chunks: Sequence[object], operation: Operation) -> dict[str, An
     choices: dict[int, _Merged] = {}
     for chunk in chunks:
         for choice in field_of(chunk, "choices") or ():
-            index = field_of(choice, "index") or 0
+            index = _index_of(choice)
             merged = choices.get(index)
             if merged is None:
                 merged = choices[index] = _Merged()
             merged.add(choice)
     merged_choices = [choices[index] for index in sorted(choices)] or [_Merged()]
     if operation is Operation.TEXT:
-        return {"text": merged_choices[0].content, "finish_reason": merged_choices[0].finish_reason}
-    outputs = [each.as_output() for each in merged_choices]
+        outputs = [{"text": each.content, "finish_reason": each.finish_reason} for each in merged_choices]
+    else:
+        outputs = [each.as_output() for each in merged_choices]
     return outputs[0] if len(outputs) == 1 else {**outputs[0], "choices": outputs}
+
+
+def _index_of(piece: Any) -> int:
+    index = field_of(piece, "index")
+    return index if type(index) is int else 0
 
 
 class _Merged:
@@ -265,7 +296,7 @@ class _Merged:
         _append_text(self._reasoning, field_of(delta, "reasoning_content"))
         _append_text(self._refusal, field_of(delta, "refusal"))
         for piece in field_of(delta, "tool_calls") or ():
-            index = field_of(piece, "index") or 0
+            index = _index_of(piece)
             call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": []})
             call["id"] = call["id"] or field_of(piece, "id") or ""
             function = field_of(piece, "function")

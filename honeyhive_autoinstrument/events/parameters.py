@@ -34,13 +34,12 @@ RECORDED = CONTENT | SETTINGS | IDENTITY
 
 CREDENTIALS = frozenset(
     {
-        "api_key", "aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_web_identity_token",
-        "azure_ad_token", "azure_password", "client_secret", "vertex_credentials", "token", "password",
-        "headers", "extra_headers",
-        "hf_token", "s3_aws_secret_access_key", "watsonx_token", "zen_api_key", "oci_key", "databricks_client_secret",
+        "oci_key", "headers", "extra_headers", "default_headers", "extra_body", "extra_query", "fallbacks", "model_list",
+        "deployments", "client",
     }
 )  # fmt: skip
-"""Never recorded; the credentials among their values are learned, so that they are recognised where they turn up again."""
+"""Never recorded, and hold or lead to credentials, as does every parameter that is named like one (`api_key`,
+`azure_ad_token`, ...). They are learned, so that they are recognised where they turn up again."""
 
 LITELLM_METADATA = frozenset(
     {

@@ -43,15 +43,24 @@ USAGE_WITHIN = 8
 
 
 def _counts_anything(usage: Any) -> bool:
-    return bool(usage is not None and (field_of(usage, "prompt_tokens") or field_of(usage, "completion_tokens")))
+    if usage is None:
+        return False
+    return bool(
+        _first_of(usage, "prompt_tokens", "input_tokens") or _first_of(usage, "completion_tokens", "output_tokens")
+    )
+
+
+def _first_of(usage: Any, *names: str) -> Any:
+    return next((value for value in (field_of(usage, name) for name in names) if value is not None), None)
 
 
 def token_metadata(usage: Any) -> dict[str, Any]:
     """Token counts under the names that HoneyHive reads; both pairs of names, as its own instrumentation sends them."""
     if usage is None:
         return {}
-    prompt = _count(field_of(usage, "prompt_tokens"))
-    completion = _count(field_of(usage, "completion_tokens"))
+    # Images (gpt-image-1) and Responses count under the second names (litellm_map.md 4.3).
+    prompt = _count(_first_of(usage, "prompt_tokens", "input_tokens"))
+    completion = _count(_first_of(usage, "completion_tokens", "output_tokens"))
     prompt_details = field_of(usage, "prompt_tokens_details")
     completion_details = field_of(usage, "completion_tokens_details")
     counts = {

@@ -43,6 +43,20 @@ def provider_of(model: str) -> str | None:
     return known.get("litellm_provider") if known else None
 
 
+def credentials_of_library() -> list[tuple[str, Any]]:
+    """Keys set on LiteLLM itself (`litellm.api_key`, `litellm.openai_key`, `litellm.headers`, the credential list), as
+    names and values."""
+    litellm = sys.modules.get("litellm")
+    found: list[tuple[str, Any]] = []
+    for name, value in list(vars(litellm).items()) if litellm is not None else ():
+        if value and type(value) in (str, dict, list) and (name.endswith("_key") or name in LIBRARY_CREDENTIALS):
+            found.append((name, value))
+    return found
+
+
+LIBRARY_CREDENTIALS = frozenset({"headers", "credential_list"})
+
+
 def library_version() -> str | None:
     """The version of the LiteLLM that is loaded, from its distribution's metadata."""
     try:

@@ -81,7 +81,7 @@ def send(config: Config) -> int:
     finally:
         sink.close()
     print(
-        f"{sent} event{'s' if sent != 1 else ''} sent to {config.api_url}"
+        f"{sent} event{'s' if sent != 1 else ''} sent to {config.shown_url}"
         + (f", {rejected} refused and set aside" if rejected else "")
         + (f", {failed} or more still here" if failed else "")
     )
@@ -103,6 +103,8 @@ def _send_file(sink: HttpSink, spool: Spool, path: Path) -> tuple[tuple[int, int
 
 
 def _send_batch(sink: HttpSink, batch: Batch) -> tuple[int, int, tuple[Record, ...], str]:
+    if not len(batch):
+        return 0, 0, (), ""
     answer = sink.send(batch)
     if answer.outcome is Outcome.DELIVERED:
         return len(batch), 0, (), ""

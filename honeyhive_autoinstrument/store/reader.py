@@ -41,10 +41,36 @@ def read_sessions(spools: Iterable[Spool]) -> list[StoredSession]:
                 continue
             for session_id, body in batch.sessions().items():
                 if session_id not in sessions:
-                    row = orjson.loads(body)
-                    sessions[session_id] = StoredSession(
-                        id=session_id, name=row.get("session_name", ""), started_ms=row.get("start_time", 0.0)
-                    )
+                    sessions[session_id] = _session_of(session_id, orjson.loads(body))
             for record in batch.records:
-                sessions[record.session_id].events[record.id] = orjson.loads(record.body)
+                event = orjson.loads(record.body)
+                if isinstance(event, dict):
+                    sessions[record.session_id].events[record.id] = _whole(event, record.id)
     return sorted(sessions.values(), key=lambda session: session.started_ms)
+
+
+def _session_of(session_id: str, row: Any) -> StoredSession:
+    row = row if isinstance(row, dict) else {}
+    return StoredSession(
+        id=session_id, name=str(row.get("session_name") or ""), started_ms=number_of(row, "start_time")
+    )
+
+
+def _whole(event: dict[str, Any], event_id: str) -> dict[str, Any]:
+    """The Event with everything that is always there in one of ours. Other releases and other hands write files, too."""
+    buckets = {name: event[name] if isinstance(event.get(name), dict) else {} for name in ("config", "metadata")}
+    return {
+        **event,
+        **buckets,
+        "event_id": event_id,
+        "event_type": str(event.get("event_type") or "event"),
+        "event_name": str(event.get("event_name") or "unknown"),
+        "start_time": number_of(event, "start_time"),
+        "duration": number_of(event, "duration"),
+    }
+
+
+def number_of(fields: dict[str, Any], name: str) -> float:
+    """A number among fields; 0 where there is none."""
+    value = fields.get(name)
+    return value if isinstance(value, int | float) else 0.0

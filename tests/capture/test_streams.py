@@ -16,6 +16,7 @@ import litellm
 import pytest
 from litellm import CustomStreamWrapper
 
+import honeyhive_autoinstrument
 from tests.capture.calls import FUNCTIONS
 from tests.conftest import Recording
 from tests.fakes.provider import TEXT, WORDS, Behaviour, FakeProvider
@@ -260,3 +261,28 @@ def test_a_stream_is_freed_as_soon_as_it_is_dropped(recording: Recording, fake_p
         assert recording.event()["metadata"]["stream_ending"] == "abandoned"
     finally:
         gc.enable()
+
+
+@pytest.mark.timeout(40)
+def test_a_stream_dropped_while_another_one_is_priced_at_the_end_does_not_hang(
+    recording: Recording, fake_provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    price = litellm.cost_per_token
+    dropped: list[str] = []
+
+    def price_and_drop(**arguments: Any) -> Any:
+        if not dropped:
+            dropped.append("once")
+            next(stream_of(fake_provider))  # freed at once, on the worker that prices
+        return price(**arguments)
+
+    monkeypatch.setattr(litellm, "cost_per_token", price_and_drop)
+    honeyhive_autoinstrument.init(linger=30)
+    list(stream_of(fake_provider, stream_options={"include_usage": True}))
+
+    honeyhive_autoinstrument.shutdown(10)
+
+    stats = honeyhive_autoinstrument.stats()
+    assert dropped == ["once"]
+    assert (stats["created"], stats["pending"]) == (2, 0)
+    assert stats["sent"] + stats["spooled"] == 2

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from honeyhive_autoinstrument.delivery import spool as spool_module
 from honeyhive_autoinstrument.delivery.sink import Batch, Record
-from honeyhive_autoinstrument.delivery.spool import Spool, destination_name
+from honeyhive_autoinstrument.delivery.spool import REJECTED, Spool, destination_name
 
 
 def record(number: int, size: int = 10) -> Record:
@@ -28,7 +29,7 @@ def test_a_batch_comes_back_as_it_was_put(tmp_path: Path) -> None:
     store = spool(tmp_path)
     batch = Batch.of([record(1), record(2)])
 
-    assert store.put(batch) == 0
+    assert store.put(batch) == []
 
     (path,) = store.paths()
     assert store.load(path) == batch
@@ -49,9 +50,10 @@ def test_files_and_folders_are_private(tmp_path: Path) -> None:
 def test_the_oldest_batches_make_room_and_are_counted(tmp_path: Path) -> None:
     store = spool(tmp_path, max_bytes=3000)
     for number in range(3):
-        assert store.put(Batch.of([record(number, 800)])) == 0
+        assert store.put(Batch.of([record(number, 800)])) == []
 
-    assert store.put(Batch.of([record(3, 800)])) == 1
+    (oldest, *_) = store.paths()
+    assert store.put(Batch.of([record(3, 800)])) == [oldest]
 
     kept = [store.load(path) for path in store.paths()]
     assert [batch.records[0].id for batch in kept if batch] == ["id-1", "id-2", "id-3"]
@@ -59,8 +61,19 @@ def test_the_oldest_batches_make_room_and_are_counted(tmp_path: Path) -> None:
 
 def test_batches_beyond_their_age_go(tmp_path: Path) -> None:
     spool(tmp_path).put(Batch.of([record(1)]))
+    (old,) = spool(tmp_path).paths()
 
-    assert spool(tmp_path, max_age_s=0).put(Batch.of([record(2)])) == 1
+    assert spool(tmp_path, max_age_s=0).put(Batch.of([record(2)])) == [old]
+
+
+def test_of_refused_events_the_newest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "MAX_REJECTED", 3)
+    store = spool(tmp_path)
+    for number in range(5):
+        store.reject(Batch.of([record(number)]), "no")
+
+    kept = [store.peek(path) for path in sorted((store.folder / REJECTED).iterdir())]
+    assert [batch.records[0].id for batch in kept if batch] == ["id-2", "id-3", "id-4"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", b'{"format":99,"events":1}\n', b'{"format":1,"events":2}\n'])

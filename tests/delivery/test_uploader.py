@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from honeyhive_autoinstrument._faults import faults
+from honeyhive_autoinstrument.delivery import uploader as uploader_module
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
 from honeyhive_autoinstrument.delivery.spool import Spool
 from honeyhive_autoinstrument.delivery.uploader import Limits, Uploader
@@ -52,7 +53,9 @@ def uploader(sink: Any, spool: Spool | None, **more: Any) -> Uploader[int]:
         linger_s=0.01,
         workers=2,
     )
-    return Uploader(encode=more.pop("encode", encode), size_of=lambda _: 10, sink=sink, spool=spool, limits=limits)
+    return Uploader(
+        encode=more.pop("encode", encode), size_of=lambda _: 10, sink=sink, spool=spool, limits=limits, **more
+    )
 
 
 @pytest.fixture
@@ -166,6 +169,76 @@ def test_files_of_other_processes_join_the_ledger_when_they_are_sent(spool: Spoo
     assert line.stats()["created"] == 3
     assert_adds_up(line.stats())
     line.close(1)
+
+
+def test_files_of_other_processes_are_counted_once_however_often_they_cannot_be_sent(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader_module, "PROBE_S", 0.02)
+    other = Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000)
+    other.put(Batch.of([encode(100), encode(101)]))
+    sink = MemorySink(*[Answer(outcome=Outcome.RETRY_LATER)] * 12)
+    line = uploader(sink, spool)
+
+    line.submit(1)
+    wait_until(lambda: line.stats()["sent"] == 3, seconds=60, what="all three")
+
+    assert (line.stats()["created"], line.stats()["spooled"]) == (3, 0)
+    assert_adds_up(line.stats())
+    line.close(1)
+
+
+def test_a_file_of_another_process_that_makes_room_is_no_drop_of_ours(tmp_path: Path) -> None:
+    other = Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000)
+    other.put(Batch.of([encode(number) for number in range(100)]))
+    small = Spool(str(tmp_path), "somewhere", max_bytes=2000, max_age_s=1000)
+    line = uploader(None, small)
+
+    line.submit(1)
+    line.close(5)
+
+    assert on_disk(small) == ["id-1"]
+    assert (line.stats()["spooled"], line.stats()["dropped"]) == (1, {})
+
+
+def test_flush_waits_for_what_goes_to_disk_first(spool: Spool) -> None:
+    sink = MemorySink()
+    line = uploader(sink, spool, spool_first=True)
+    for number in range(30):
+        line.submit(number)
+
+    assert line.flush(20)
+    assert line.stats()["sent"] == 30
+    assert_adds_up(line.stats())
+    line.close(1)
+
+
+def test_a_server_that_asks_for_a_long_pause_gets_it(spool: Spool) -> None:
+    sink = MemorySink(Answer(outcome=Outcome.RETRY_LATER, retry_after_s=60))
+    line = uploader(sink, spool)
+    line.submit(1)
+    wait_until(lambda: line.stats()["spooled"] == 1, what="the event on disk")
+
+    line.submit(2)
+    line.flush(10)
+
+    assert sink.taken == []
+    assert line.stats()["spooled"] == 2
+    line.close(1)
+
+
+def test_without_a_disk_what_waits_gets_a_last_try_at_close() -> None:
+    sink = MemorySink(*[Answer(outcome=Outcome.RETRY_LATER, retry_after_s=200)])
+    line = uploader(sink, None)
+    line.submit(1)
+    sink.is_asked.wait(10)
+    wait_until(lambda: line._waiting_bytes > 0, what="the event in memory")
+
+    line.close(5)
+
+    assert sink.taken == ["id-1"]
+    assert line.stats()["dropped"] == {}
+    assert_adds_up(line.stats())
 
 
 def test_without_a_disk_batches_wait_in_memory_until_the_server_is_back() -> None:

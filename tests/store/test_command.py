@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -80,6 +81,54 @@ def test_a_server_that_is_away_leaves_everything_in_the_store(run: Run, tmp_path
     assert result.status == 1
     assert "no answer from http://127.0.0.1:9" in result.err
     assert len(list((tmp_path / "home").rglob("*.batch"))) == 1
+
+
+def put_lines(home: Path, *events: object) -> None:
+    """A file of the store as another release, or another hand, may have written it."""
+    folder = home / "spool" / "local"
+    folder.mkdir(parents=True)
+    lines: list[object] = [{"format": 1, "events": len(events)}, {"session_id": "s", "session": {"start_time": "soon"}}]
+    for number, event in enumerate(events):
+        lines.append({"event_id": f"e{number}", "session_id": "s", "event": event})
+    (folder / "00000000000000000001-1-0-9.batch").write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+def test_odd_events_are_shown_as_far_as_they_can_be_read(run: Run, tmp_path: Path) -> None:
+    put_lines(
+        tmp_path / "home",
+        {"event_type": "model", "event_name": "first", "metadata": {"cost": "low", "total_tokens": "many"}},
+        {"event_name": "second", "parent_id": "e1", "duration": None, "config": None},
+        {"event_name": "third", "parent_id": "e3"},
+        {"event_name": "fourth", "parent_id": "e2", "error": {"odd": 1}},
+        ["no event at all"],
+    )
+
+    result = run(EVENTS, "show")
+
+    assert (result.status, result.err) == (0, "")
+    assert [name for name in ("first", "second", "third", "fourth") if result.out.count(name) != 1] == []
+
+
+def test_a_server_that_claims_to_have_stored_everything_and_fails_ends_the_sending(
+    run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
+) -> None:
+    run(LAUNCHER, "python", app("one_completion.py"))
+    fake_honeyhive.misbehave(status=500, takes_first=10, path="/v1/events/batch")
+
+    result = run(EVENTS, "send", env=fake_honeyhive.env)
+
+    assert (result.status, result.out) == (0, f"1 event sent to {fake_honeyhive.url}\n")
+    assert len(fake_honeyhive.requests) == 2
+
+
+def test_a_proxy_that_cannot_be_used_is_named(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    run(LAUNCHER, "python", app("one_completion.py"))
+
+    result = run(EVENTS, "send", env={**fake_honeyhive.env, "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": ""})
+
+    assert result.status == 1
+    assert "Traceback" not in result.err
+    assert "cannot reach" in result.err or "no answer from" in result.err
 
 
 def test_wrong_usage_has_status_2(run: Run) -> None:
