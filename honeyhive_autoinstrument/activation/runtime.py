@@ -94,14 +94,16 @@ class Runtime:
     def reconfigure(self, config: Config) -> None:
         """Settings given to `init()` after an automatic start: what is queued still goes out under the old ones."""
         with self._lock:
-            pipeline, self._pipeline = self._pipeline, None
+            if self._pipeline is not None:
+                # Closed before the next one opens: two at once would read the same files and send them twice. What ends
+                # meanwhile is put to disk.
+                self._pipeline.close(config.exit_timeout)
+            self._pipeline = None
             self.config = config
             self.is_shut_down = False
         _set_up_logging(config.debug)
         for notice in config.notices:
             log.warning("%s", notice)
-        if pipeline is not None:
-            pipeline.close(config.exit_timeout)
 
     def uninstrument(self) -> None:
         """Put every original back."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from honeyhive_autoinstrument.events.facts import Operation
 
@@ -53,57 +54,39 @@ class Target:
 
 
 CHAT, TEXT, EMBEDDING, IMAGE = Operation.CHAT, Operation.TEXT, Operation.EMBEDDING, Operation.IMAGE
-MESSAGES = ("model", "messages")
+MESSAGES, INPUT, PROMPT = ("model", "messages"), ("model", "input"), ("prompt", "model")
 
 
-def _function(name: str, operation: Operation, *, positional: tuple[str, ...] = (), is_chain: bool = False) -> Target:
-    shape = Shape.ASYNC if name.startswith("a") else Shape.SYNC
-    return Target(
-        module="litellm", name=name, shape=shape, operation=operation, positional=positional, is_chain=is_chain
-    )
-
-
-def _inner(module: str, name: str, operation: Operation, *, positional: tuple[str, ...]) -> Target:
-    shape = Shape.ASYNC if name.startswith("a") else Shape.SYNC
-    return Target(module=module, name=name, shape=shape, operation=operation, positional=positional, is_inner=True)
-
-
-def _router(name: str, operation: Operation, *, positional: tuple[str, ...]) -> Target:
-    shape = Shape.ASYNC if name.startswith("a") else Shape.SYNC
-    return Target(
-        module="litellm",
-        name=f"Router.{name}",
-        shape=shape,
-        operation=operation,
-        positional=positional,
-        is_chain=True,
-    )
+def _row(name: str, operation: Operation, positional: tuple[str, ...], **more: Any) -> Target:
+    is_async = name.rpartition(".")[2].startswith("a")
+    shape = Shape.ASYNC if is_async else Shape.SYNC
+    return Target(**{"module": "litellm", **more}, name=name, shape=shape, operation=operation, positional=positional)
 
 
 TARGETS = (
-    _function("completion", CHAT, positional=MESSAGES),
-    _function("acompletion", CHAT, positional=MESSAGES),
-    _function("text_completion", TEXT, positional=("prompt", "model")),
+    _row("completion", CHAT, MESSAGES),
+    _row("acompletion", CHAT, MESSAGES),
+    _row("text_completion", TEXT, ("prompt", "model")),
     # LiteLLM reads its first positional argument as the model and hands all of them to text_completion(prompt, model).
-    _function("atext_completion", TEXT, positional=("prompt", "model")),
-    _function("embedding", EMBEDDING, positional=("model", "input")),
-    _function("aembedding", EMBEDDING, positional=("model", "input")),
-    _function("image_generation", IMAGE, positional=("prompt", "model")),
-    _function("aimage_generation", IMAGE, positional=("prompt", "model")),
-    _function("completion_with_retries", CHAT, positional=MESSAGES, is_chain=True),
-    _function("acompletion_with_retries", CHAT, positional=MESSAGES, is_chain=True),
-    _inner("litellm.main", "completion", CHAT, positional=MESSAGES),
-    _inner("litellm.main", "acompletion", CHAT, positional=MESSAGES),
-    _inner("litellm.main", "embedding", EMBEDDING, positional=("model", "input")),
-    _inner("litellm.main", "aembedding", EMBEDDING, positional=("model", "input")),
-    _router("completion", CHAT, positional=MESSAGES),
-    _router("acompletion", CHAT, positional=MESSAGES),
-    _router("text_completion", TEXT, positional=("model", "prompt")),
-    _router("atext_completion", TEXT, positional=("model", "prompt")),
-    _router("embedding", EMBEDDING, positional=("model", "input")),
-    _router("aembedding", EMBEDDING, positional=("model", "input")),
-    _router("image_generation", IMAGE, positional=("prompt", "model")),
-    _router("aimage_generation", IMAGE, positional=("prompt", "model")),
+    _row("atext_completion", TEXT, ("prompt", "model")),
+    _row("embedding", EMBEDDING, INPUT),
+    _row("aembedding", EMBEDDING, INPUT),
+    _row("image_generation", IMAGE, PROMPT),
+    _row("aimage_generation", IMAGE, PROMPT),
+    _row("completion_with_retries", CHAT, MESSAGES, is_chain=True),
+    _row("acompletion_with_retries", CHAT, MESSAGES, is_chain=True),
+    _row("completion", CHAT, MESSAGES, module="litellm.main", is_inner=True),
+    _row("acompletion", CHAT, MESSAGES, module="litellm.main", is_inner=True),
+    _row("embedding", EMBEDDING, INPUT, module="litellm.main", is_inner=True),
+    _row("aembedding", EMBEDDING, INPUT, module="litellm.main", is_inner=True),
+    _row("Router.completion", CHAT, MESSAGES, is_chain=True),
+    _row("Router.acompletion", CHAT, MESSAGES, is_chain=True),
+    _row("Router.text_completion", TEXT, ("model", "prompt"), is_chain=True),
+    _row("Router.atext_completion", TEXT, ("model", "prompt"), is_chain=True),
+    _row("Router.embedding", EMBEDDING, INPUT, is_chain=True),
+    _row("Router.aembedding", EMBEDDING, INPUT, is_chain=True),
+    _row("Router.image_generation", IMAGE, PROMPT, is_chain=True),
+    _row("Router.aimage_generation", IMAGE, PROMPT, is_chain=True),
 )
 
 ROUTER_CORE = ("litellm.router_rust.core", "RustCore")
