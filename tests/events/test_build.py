@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -272,3 +273,78 @@ def test_without_content_the_apis_own_words_stay() -> None:
     )
 
     assert event["config"]["tool_choice"] == "auto"
+
+
+def test_reasoning_refusal_and_tool_calls_of_an_answer_are_recorded() -> None:
+    message = {
+        "role": "assistant",
+        "content": None,
+        "reasoning_content": "I think",
+        "refusal": "I will not",
+        "thinking_blocks": [{"type": "thinking", "thinking": "deep", "signature": "sig"}],
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    result = answer(choices=[{"index": 0, "finish_reason": "tool_calls", "message": message}])
+
+    outputs = event_of(facts_of({"model": "m", "messages": MESSAGES}, result))["outputs"]
+
+    assert outputs == {
+        "role": "assistant",
+        "content": None,
+        "finish_reason": "tool_calls",
+        "reasoning": "I think",
+        "refusal": "I will not",
+        "thinking_blocks": message["thinking_blocks"],
+        "tool_calls": message["tool_calls"],
+    }
+
+
+def test_reasoning_and_refusal_of_a_stream_are_merged() -> None:
+    deltas = [{"reasoning_content": "I "}, {"reasoning_content": "think"}, {"refusal": "No"}, {"refusal": "."}]
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+
+    outputs = event_of(facts_of({"model": "m", "messages": MESSAGES}, chunks=chunks))["outputs"]
+
+    assert (outputs["reasoning"], outputs["refusal"], outputs["content"]) == ("I think", "No.", "")
+
+
+def test_all_choices_of_an_answer_are_recorded() -> None:
+    choices = [
+        {"index": index, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        for index, text in enumerate(["a", "b"])
+    ]
+    texts = [{"text": text, "finish_reason": "stop"} for text in ("a", "b")]
+
+    chat = event_of(facts_of({"model": "m", "messages": MESSAGES}, answer(choices=choices)))["outputs"]
+    text = event_of(facts_of({"model": "m", "prompt": "p"}, answer(choices=texts), operation=Operation.TEXT))["outputs"]
+
+    assert [choice["content"] for choice in chat["choices"]] == ["a", "b"]
+    assert text == {"text": "a", "finish_reason": "stop", "choices": texts}
+
+
+def test_blobs_and_vectors_become_their_size() -> None:
+    image = {"data": [{"b64_json": "QUJD", "revised_prompt": "a cat"}]}
+    vectors = {"data": [{"embedding": "A" * 16}, {"embedding": "A" * 16}]}
+
+    images = event_of(facts_of({"model": "m", "prompt": "p"}, image, operation=Operation.IMAGE))["outputs"]["images"]
+    embedded = event_of(facts_of({"model": "m", "input": "p"}, vectors, operation=Operation.EMBEDDING))["outputs"]
+
+    digest = hashlib.sha256(b"QUJD").hexdigest()
+    assert images == [{"b64_json": {"type": "base64", "size": 4, "sha256": digest}, "revised_prompt": "a cat"}]
+    assert embedded == {"num_embeddings": 2, "dimensions": 3}
+
+
+def test_a_cache_hit_costs_nothing() -> None:
+    result = answer(_hidden_params={"cache_hit": True, "response_cost": 0.5})
+
+    metadata = event_of(facts_of({"model": "m", "messages": MESSAGES}, result))["metadata"]
+
+    assert (metadata["cost"], metadata["cache_hit"]) == (0.0, True)
+
+
+def test_usage_of_zero_is_unknown() -> None:
+    result = answer(usage={"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0})
+
+    metadata = event_of(facts_of({"model": "m", "messages": MESSAGES}, result))["metadata"]
+
+    assert {"prompt_tokens", "total_tokens", "usage_source"} & metadata.keys() == set()
