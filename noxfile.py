@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = False
 nox.options.error_on_missing_interpreters = True
 
-TESTS = ("tests/capture", "tests/patches", "tests/delivery/test_outage.py")
+TESTS = ("tests/capture", "tests/patches", "tests/events", "tests/delivery/test_outage.py")
 """What depends on LiteLLM's version. Activation with real processes runs on the newest one (pytest alone)."""
 
 
