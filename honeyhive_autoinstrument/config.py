@@ -78,6 +78,8 @@ class Config:
     debug: bool = False
     """Log what the recording does to stderr."""
 
+    is_url_usable: bool = True
+    """False where a URL was given that is none. The default server is somebody else's then: nothing is sent to it."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """Where each setting came from: `init()`, a variable's name, or `default`."""
     notices: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -95,7 +97,12 @@ class Config:
     @property
     def active_exporters(self) -> tuple[str, ...]:
         """The exporters asked for, or the one that fits: `honeyhive` with a key, `local` without."""
-        return self.exporters or (("honeyhive",) if self.api_key else ("local",))
+        return self.exporters or (("honeyhive",) if self.can_send else ("local",))
+
+    @property
+    def can_send(self) -> bool:
+        """Whether there is a key, and a server to send to."""
+        return self.api_key is not None and self.is_url_usable
 
     @property
     def home_folder(self) -> str:
@@ -116,7 +123,11 @@ def variables_of(name: str) -> tuple[str, ...]:
 
 def setting_names() -> tuple[str, ...]:
     """All settings, in the order of their definition."""
-    return tuple(each.name for each in dataclasses.fields(Config) if each.name not in ("origins", "notices"))
+    return tuple(each.name for each in dataclasses.fields(Config) if each.name not in NO_SETTINGS)
+
+
+NO_SETTINGS = ("is_url_usable", "origins", "notices")
+"""Fields that tell of the settings and are none."""
 
 
 ALSO_READ: Mapping[str, tuple[str, ...]] = {
@@ -132,6 +143,7 @@ SAID_DEFAULTS = {
     "exporters": "honeyhive with a key, local without",
     "attributes": "none",
     "api_key": "none: events stay in the local store",
+    "api_url": "no server: events stay in the local store",
 }
 """How a default is told to a person, where its value would not say it."""
 
@@ -144,6 +156,7 @@ class _Reader:
         self._arguments = arguments
         self._notices: list[str] = []
         self._origins: dict[str, str] = {}
+        self._refused: set[str] = set()
 
     def read(self) -> Config:
         known = setting_names()
@@ -154,7 +167,13 @@ class _Reader:
         for each in dataclasses.fields(Config):
             if each.name in known:
                 values[each.name] = self._value_of(each.name, each.default)
-        return Config(**values, origins=self._origins, notices=tuple(self._notices))
+        is_url_usable = not ("api_url" in self._refused and self._origins["api_url"] == "default")
+        if "honeyhive" in values["exporters"] and not values["api_key"]:
+            self._notices.append(
+                f"{self._origins['exporters']}: exporters has 'honeyhive', and there is no key; its events stay in the"
+                " local store. Set HONEYHIVE_API_KEY."
+            )
+        return Config(**values, is_url_usable=is_url_usable, origins=self._origins, notices=tuple(self._notices))
 
     def _value_of(self, name: str, default: Any) -> Any:
         given = self._arguments.get(name)
@@ -170,7 +189,8 @@ class _Reader:
             except (ValueError, TypeError, AttributeError) as problem:
                 shown = "(hidden)" if name in SECRET_SETTINGS else repr(raw)
                 instead = SAID_DEFAULTS.get(name, repr(default))
-                self._notices.append(f"{origin}: {name}={shown} {problem}; using {instead}. Recording goes on.")
+                self._notices.append(f"{origin}: {name}={shown} {problem}; using {instead}.")
+                self._refused.add(name)
                 continue
             self._origins[name] = origin
             return value
@@ -202,7 +222,7 @@ def _number(least: float, most: float, kind: Callable[[Any], Any]) -> Callable[[
         except (ValueError, TypeError, OverflowError):
             raise ValueError("is not a number") from None
         if not least <= value <= most:
-            raise ValueError(f"is not between {least:g} and {most:g}")
+            raise ValueError(f"is not between {least:,} and {most:,}")
         return value
 
     return parse
@@ -235,14 +255,19 @@ def _choice(choices: tuple[str, ...]) -> Callable[[Any], str]:
 
 def _exporters(raw: Any) -> tuple[str, ...]:
     words = _text(raw).split(",") if isinstance(raw, str) else list(raw)
-    return tuple(dict.fromkeys(_choice(EXPORTERS)(word) for word in words if word.strip()))
+    for word in words:
+        if word.strip() and word.strip().lower() not in EXPORTERS:
+            raise ValueError(f"has {word.strip()!r}, which is none of {', '.join(EXPORTERS)}")
+    return tuple(dict.fromkeys(word.strip().lower() for word in words if word.strip()))
 
 
 def _attributes(raw: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(raw, Mapping):
         return tuple((str(key), str(value)) for key, value in raw.items())
+    if not isinstance(raw, str):
+        raise TypeError("is neither a dictionary nor a text key=value,key=value")
     pairs = []
-    for piece in _text(raw).split(","):
+    for piece in raw.split(","):
         key, equals, value = piece.partition("=")
         if not equals or not key.strip():
             raise ValueError("is not of the form key=value,key=value")

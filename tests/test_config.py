@@ -17,7 +17,7 @@ from tests.conftest import ROOT
     [
         ("api_key", " hh_abc ", "hh_abc"),
         ("api_url", "https://tenant.example/ ", "https://tenant.example"),
-        ("exporters", "honeyhive, local", ("honeyhive", "local")),
+        ("exporters", "Console, local", ("console", "local")),
         ("capture_content", "off", False),
         ("attributes", "team=search, tier = gold", (("team", "search"), ("tier", "gold"))),
         ("durability", "ALWAYS", "always"),
@@ -42,7 +42,7 @@ def test_a_setting_is_read_from_its_variable(name: str, text: str, expected: Any
         ("api_url", "http://host:port", "is not a URL with a host"),
         ("api_url", "https://", "does not start with http:// or https://"),
         ("api_url", "http://\udcff.example", "is not a URL with a host"),
-        ("exporters", "honeyhive,kafka", "is none of honeyhive, local, console"),
+        ("exporters", "local,kafka", "has 'kafka', which is none of honeyhive, local, console"),
         ("capture_content", "maybe", "is neither true nor false"),
         ("attributes", "team", "is not of the form key=value,key=value"),
         ("durability", "never", "is none of on_failure, always, memory"),
@@ -59,7 +59,7 @@ def test_a_bad_value_is_named_with_what_is_used_instead(name: str, text: str, re
     (notice,) = config.notices
     assert notice.startswith(f"HONEYHIVE_{name.upper()}: ")
     assert reason in notice
-    assert f"; using {SAID_DEFAULTS.get(name, repr(getattr(Config(), name)))}. " in notice
+    assert notice.endswith(f"; using {SAID_DEFAULTS.get(name, repr(getattr(Config(), name)))}.")
     assert getattr(config, name) == getattr(Config(), name)
 
 
@@ -73,6 +73,22 @@ def test_a_folder_is_the_same_wherever_the_program_goes(monkeypatch: pytest.Monk
 
 def test_a_url_is_shown_without_its_password() -> None:
     assert Config.from_env({"HONEYHIVE_API_URL": "http://me:pass@host:8080/x"}).shown_url == "http://host:8080/x"
+
+
+def test_with_a_url_that_is_none_nothing_is_sent_to_the_default_server() -> None:
+    config = Config.from_env({"HONEYHIVE_API_KEY": "k", "HONEYHIVE_API_URL": "tenant.example"})
+    second = Config.from_env(
+        {"HONEYHIVE_API_URL": "tenant.example", "HH_API_URL": "https://tenant.example"}, api_key="k"
+    )
+
+    assert (config.can_send, config.active_exporters) == (False, ("local",))
+    assert (second.can_send, second.api_url) == (True, "https://tenant.example")
+
+
+def test_an_exporter_that_lacks_its_key_is_named() -> None:
+    (notice,) = Config.from_env({"HONEYHIVE_EXPORTERS": "honeyhive"}).notices
+
+    assert "there is no key" in notice
 
 
 def test_a_bad_key_is_not_shown() -> None:

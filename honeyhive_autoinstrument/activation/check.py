@@ -96,8 +96,10 @@ def _print_targets() -> bool:
         return False
     # From 1.110 on the class behind the Router is loaded with the first one, or by asking for a name of it.
     getattr(litellm.Router, "acompletion", None)
+    from honeyhive_autoinstrument._faults import log
     from honeyhive_autoinstrument.activation.runtime import init, uninstrument
 
+    log.disabled = True  # what is wrong with the settings stands above
     patches = init().patches
     for name in patches.wrapped:
         print(f"  {name}")
@@ -117,11 +119,15 @@ def _neighbours() -> Iterator[str]:
 
 def _print_delivery(config: Config) -> bool:
     from honeyhive_autoinstrument.delivery.http import HttpSink
-    from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name, events_in
+    from honeyhive_autoinstrument.delivery.spool import waiting_events
 
-    destination = destination_name(config.api_url, config.api_key) if config.api_key else LOCAL
-    spool = Spool(config.home_folder, destination, max_bytes=config.spool_max_bytes, max_age_s=config.spool_max_age)
-    print(f"  local store: {spool.folder}, {sum(map(events_in, spool.paths()))} events wait")
+    waiting = {name: count for name, count in waiting_events(config.home_folder).items() if count}
+    print(f"  kept on this machine, in {config.home_folder}/spool: {'' if waiting else 'nothing'}")
+    for name, count in waiting.items():
+        print(f"    {name}: {count} event{'s' if count != 1 else ''}")
+    if not config.is_url_usable:
+        print("  ! no usable URL: events stay in the local store")
+        return False
     if not config.api_key:
         print("  no key: events stay in the local store (`honeyhive-events show`, later `honeyhive-events send`)")
         return True

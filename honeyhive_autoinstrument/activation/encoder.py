@@ -39,7 +39,7 @@ PRICE_WAIT_S = 2.0
 class Encoder:
     """Makes Records of Calls, by the settings it was given."""
 
-    def __init__(self, config: Config, process_name: str, started_ms: float) -> None:
+    def __init__(self, config: Config, process_session: Session) -> None:
         self._config = config
         self._attributes = dict(config.attributes)
         self._redactor = Redactor(
@@ -47,13 +47,7 @@ class Encoder:
             capture_content=config.capture_content,
             secrets=(*credentials_in_environment(), config.api_key or ""),
         )
-        session_id, original_id = as_uuid(config.session_id) if config.session_id else (str(uuid4()), None)
-        self.process_session = Session(
-            id=session_id,
-            name=config.session_name or process_name,
-            started_ms=started_ms,
-            original_id=original_id,
-        )
+        self.process_session = process_session
         """The Session of every Call that names none."""
         self._sessions: dict[str, tuple[Session, bytes]] = {}
         self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
@@ -146,6 +140,17 @@ def _price_of_chunks(requested: Any, chunks: list[object]) -> float | None:
             if price is not None:
                 return price
     return None
+
+
+def process_session_of(config: Config, process_name: str, started_ms: float) -> Session:
+    """The Session of what names none: the configured one, or one of the process's own."""
+    session_id, original_id = as_uuid(config.session_id) if config.session_id else (str(uuid4()), None)
+    return Session(
+        id=session_id,
+        name=config.session_name or process_name,
+        started_ms=started_ms,
+        original_id=original_id,
+    )
 
 
 def as_uuid(given: str) -> tuple[str, str | None]:

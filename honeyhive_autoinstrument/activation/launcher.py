@@ -22,7 +22,7 @@ Runs COMMAND as it is, and records every LiteLLM call that it (or a process it s
 
   {PROGRAM} python app.py            any command
   {PROGRAM} app.py                   a script, with this Python
-  {PROGRAM} -m package               a module, with this Python
+  {PROGRAM} -m package               a module, with this Python; -c CODE as well
   {PROGRAM} gunicorn app:server      servers, workers and reloads included
   {PROGRAM} litellm --config c.yaml  LiteLLM's own proxy
   {PROGRAM} --check                  what would happen, and whether the key works
@@ -47,6 +47,7 @@ options (each is also a variable, HONEYHIVE_<NAME>; a variable already set is ov
   --help, --version
 
 exit status: that of COMMAND; 126 if it cannot be executed, 127 if there is none of that name, 2 for wrong usage.
+--check: 0 if everything is in order, 1 if something is not. Options end at COMMAND, or at `--`.
 """
 
 OPTIONS = {
@@ -102,10 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.pop(0)
     os.environ.update(settings)
     if is_check:
+        if words:
+            return _complain(f"--check takes no command, and {words[0]} was given", USAGE)
         from honeyhive_autoinstrument.activation.check import check
 
         return check()
-    if not words:
+    if not words or not words[0]:
         return _complain(f"no command given; for example `{PROGRAM} python app.py` (`--help` tells more)", USAGE)
     return _become(words)
 
@@ -168,6 +171,9 @@ def _set_environment() -> None:
     # An empty entry stays: it means the current folder.
     others = [entry for entry in given.split(os.pathsep) if entry != SHIM] if given else []
     os.environ["PYTHONPATH"] = os.pathsep.join([SHIM, *others])
+    # For Pythons that do not look at PYTHONPATH (-I, -E): the `.pth` beside the installed package does. An off stays off.
+    if not os.environ.get("HONEYHIVE_AUTO"):
+        os.environ["HONEYHIVE_AUTO"] = "1"
 
 
 def _complain(message: str, status: int, write: Callable[[str], object] = sys.stderr.write) -> int:

@@ -19,13 +19,14 @@ from honeyhive_autoinstrument.delivery.http import HttpSink
 from honeyhive_autoinstrument.delivery.sink import Sink
 from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name
 from honeyhive_autoinstrument.delivery.uploader import Limits, Uploader
+from honeyhive_autoinstrument.events.facts import Session
 
 
 class Pipeline:
     """Takes ended Calls. Each exporter has its own Uploader, and so its own queue, cursor and ledger."""
 
-    def __init__(self, config: Config, process_name: str, started_ms: float) -> None:
-        self._encoder = Encoder(config, process_name, started_ms)
+    def __init__(self, config: Config, process_session: Session) -> None:
+        self._encoder = Encoder(config, process_session)
         self._uploaders = {name: self._open(name, config) for name in config.active_exporters}
 
     def submit(self, call: Call) -> None:
@@ -93,7 +94,7 @@ def open_exporter(config: Config, exporter: str) -> tuple[Sink | None, Spool | N
         return ConsoleSink(), None
     sink: Sink | None = None
     destination = LOCAL
-    if exporter == "honeyhive" and config.api_key:
+    if exporter == "honeyhive" and config.api_key and config.is_url_usable:
         sink = HttpSink(url=config.api_url, api_key=config.api_key, timeout_s=config.timeout, project=config.project)
         destination = destination_name(config.api_url, config.api_key)
     spool = Spool(config.home_folder, destination, max_bytes=config.spool_max_bytes, max_age_s=config.spool_max_age)

@@ -22,7 +22,7 @@ from honeyhive_autoinstrument.activation import bootstrap
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.config import Config
-from honeyhive_autoinstrument.events.facts import Ending
+from honeyhive_autoinstrument.events.facts import Ending, Session
 from honeyhive_autoinstrument.patches.apply import Patches
 
 TYPE_CHECKING = False
@@ -64,6 +64,9 @@ class Runtime:
         self._early: deque[Call] = deque(maxlen=config.queue_max_events)
         """Calls that ended before the Pipeline was there."""
         self._is_opening = False
+        self._session: Session | None = None
+        self._session_for: tuple[str | None, str | None] = (None, None)
+        self._said: set[str] = set()
         self._started_ms = time.time() * 1000
         self.knows_multiprocessing = False
         self.settings: dict[str, Any] = {}
@@ -72,8 +75,7 @@ class Runtime:
     def start(self) -> None:
         """Hook into logging, fork, multiprocessing, SIGTERM and notebooks. Once per Runtime."""
         _set_up_logging(self.config.debug)
-        for notice in self.config.notices:
-            log.warning("%s", notice)
+        self._say_notices()
         os.register_at_fork(
             before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
         )
@@ -102,8 +104,13 @@ class Runtime:
             self.config = config
             self.is_shut_down = False
         _set_up_logging(config.debug)
-        for notice in config.notices:
-            log.warning("%s", notice)
+        self._say_notices()
+
+    def _say_notices(self) -> None:
+        for notice in self.config.notices:
+            if notice not in self._said:
+                self._said.add(notice)
+                log.warning("HoneyHive recording: %s Recording goes on.", notice)
 
     def uninstrument(self) -> None:
         """Put every original back."""
@@ -176,9 +183,15 @@ class Runtime:
                 self._pipeline.submit(self._early.popleft())
 
     def _new_pipeline(self) -> Pipeline:
+        from honeyhive_autoinstrument.activation.encoder import process_session_of
         from honeyhive_autoinstrument.activation.pipeline import Pipeline
 
-        pipeline = Pipeline(self.config, program_name(), self._started_ms)
+        wanted = (self.config.session_id, self.config.session_name)
+        if self._session is None or self._session_for != wanted:
+            # Settings that do not name another session leave the process in the one it has.
+            self._session = process_session_of(self.config, program_name(), self._started_ms)
+            self._session_for = wanted
+        pipeline = Pipeline(self.config, self._session)
         if self.is_shut_down:
             pipeline.close(0)  # no threads any more; what comes goes to disk at once
         return pipeline

@@ -46,6 +46,15 @@ def destination_name(url: str, api_key: str) -> str:
     return f"{host}-{digest}"
 
 
+def waiting_events(home: str) -> dict[str, int]:
+    """Events on disk, by the folder of their destination; `local` holds what was recorded without a key."""
+    try:
+        folders = sorted(path for path in (Path(home) / "spool").iterdir() if path.is_dir())
+    except OSError:
+        return {}
+    return {folder.name: sum(map(events_in, _batch_files(folder))) for folder in folders}
+
+
 class Spool:
     """Batches of one destination on disk."""
 

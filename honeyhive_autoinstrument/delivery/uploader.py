@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from honeyhive_autoinstrument._faults import faults, guarded
+from honeyhive_autoinstrument._faults import faults, guarded, log
 from honeyhive_autoinstrument.delivery.backoff import delay_s
 from honeyhive_autoinstrument.delivery.ledger import DropReason, Ledger
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record, Sink
@@ -196,6 +196,14 @@ class Uploader(Generic[T]):
         if self._sink is not None and is_first:
             with guarded("close the connections"):
                 self._sink.close()
+        lost = self._ledger.dropped[DropReason.ENDED]
+        if lost:
+            faults.say(
+                "ended",
+                "%d HoneyHive events could not be delivered before the program ended, and are lost: HONEYHIVE_DURABILITY"
+                " is memory. With on_failure they are kept on disk and sent later.",
+                lost,
+            )
 
     def stats(self) -> dict[str, object]:
         """The ledger: created = sent + pending + spooled + rejected + dropped. Pending is counted, not derived."""
@@ -383,6 +391,7 @@ class Uploader(Generic[T]):
             with guarded("send a batch"):
                 answer = self._sink.send(batch)
             tries += 1
+            log.debug("A batch of %d events: %s %s", len(batch), answer.outcome.value, answer.detail)
             self._learn_from(answer)
             if answer.outcome is not Outcome.RETRY_LATER or tries >= TRIES_IN_MEMORY or self._is_parked():
                 return answer

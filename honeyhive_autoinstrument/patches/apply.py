@@ -164,7 +164,6 @@ class Patches:
     def _miss(self, target: Target) -> None:
         if not target.is_inner:
             self.missing.append(target.event_name)
-            log.debug("%s is not there in this LiteLLM (or not yet); not recorded", target.event_name)
 
     def _wrap_inside(self, original: Any, hook: Hook) -> None:
         """References taken before a late activation can be where no sweep reaches (partials, closures, containers).

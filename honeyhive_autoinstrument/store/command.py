@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.http import HttpSink
 from honeyhive_autoinstrument.delivery.sink import Batch, Outcome, Record
-from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name
-from honeyhive_autoinstrument.store.reader import destinations, read_sessions
+from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name, waiting_events
+from honeyhive_autoinstrument.store.reader import read_sessions
 from honeyhive_autoinstrument.store.tree import draw
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = Config.from_env(**overrides)
     for notice in config.notices:
         print(f"honeyhive-events: {notice}", file=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without the lines of a tree shows question marks
     try:
-        return show(config, given.last) if given.command == "show" else send(config)
+        return show(config, given.last) if given.command == "show" else send(config, given.source)
     except BrokenPipeError:
         # `honeyhive-events show | head`: the reader has seen enough.
         sys.stderr.close()
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def show(config: Config, last: int) -> int:
     """Print the last sessions of the local store as trees."""
-    spools = [_spool(config, name) for name in destinations(config.home_folder)]
+    spools = [_spool(config, name) for name in waiting_events(config.home_folder)]
     sessions = read_sessions(spools)
     if not sessions:
         print(
@@ -51,21 +54,34 @@ def show(config: Config, last: int) -> int:
         for line in draw(session):
             print(line)
     if len(sessions) > last:
-        print(f"({len(sessions) - last} earlier sessions; --last {len(sessions)} shows all)")
+        earlier = len(sessions) - last
+        print(f"({earlier} earlier session{'s' if earlier != 1 else ''}; --last {len(sessions)} shows all)")
     return 0
 
 
-def send(config: Config) -> int:
-    """Send what the local store holds, and what waits for this destination."""
+def send(config: Config, source: str | None = None) -> int:
+    """Send what was recorded without a key, and what waits for this destination.
+
+    :param source: instead, the folder of another destination, whose events are to go out under this key.
+    """
     if not config.api_key:
         print(
             "honeyhive-events: no key. Set HONEYHIVE_API_KEY, or give --api-key, and run this again.", file=sys.stderr
         )
         return 2
+    if not config.is_url_usable:
+        print("honeyhive-events: no usable URL; nothing was sent.", file=sys.stderr)
+        return 2
+    waiting = waiting_events(config.home_folder)
+    if source is not None and source not in waiting:
+        known = ", ".join(waiting) or "none"
+        print(f"honeyhive-events: nothing is kept under {source!r}; there is: {known}", file=sys.stderr)
+        return 2
+    names = (LOCAL, destination_name(config.api_url, config.api_key)) if source is None else (source,)
     sink = HttpSink(url=config.api_url, api_key=config.api_key, timeout_s=config.timeout, project=config.project)
     sent = failed = rejected = 0
     try:
-        for name in (LOCAL, destination_name(config.api_url, config.api_key)):
+        for name in names:
             spool = _spool(config, name)
             with spool.claimed() as is_mine:
                 if not is_mine:
@@ -85,6 +101,13 @@ def send(config: Config) -> int:
         + (f", {rejected} refused and set aside" if rejected else "")
         + (f", {failed} or more still here" if failed else "")
     )
+    for name, count in waiting.items():
+        if count and name not in names:
+            # Kept apart, so that one project's events never go out under another's key.
+            print(
+                f"{count} event{'s' if count != 1 else ''} of another key or server left alone; to send them under this"
+                f" key: honeyhive-events send --from {name}"
+            )
     return 1 if failed or rejected else 0
 
 
@@ -137,15 +160,21 @@ def _parser() -> argparse.ArgumentParser:
     send_parser.add_argument("--api-key", help="key of the HoneyHive project; HONEYHIVE_API_KEY is safer, since other"
                              " users of this machine can see command lines")  # fmt: skip
     send_parser.add_argument("--api-url", help="base URL of the HoneyHive server")
+    send_parser.add_argument(
+        "--from", dest="source", metavar="FOLDER", help="send what waits for another key or server"
+    )
     for each in (show_parser, send_parser):
         each.add_argument("--home", help="folder of the store (HONEYHIVE_HOME)")
     return parser
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
     return number
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,14 +20,6 @@ class StoredSession:
     started_ms: float
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By id: an Event that stands in two files counts once."""
-
-
-def destinations(home: str) -> list[str]:
-    """Names of the folders in the spool; `local` holds what was recorded without a key."""
-    try:
-        return sorted(path.name for path in (Path(home) / "spool").iterdir() if path.is_dir())
-    except OSError:
-        return []
 
 
 def read_sessions(spools: Iterable[Spool]) -> list[StoredSession]:

@@ -53,6 +53,8 @@ def test_code_is_run_with_this_python(run: Run) -> None:
     ("words", "status", "said"),
     [
         ([], 2, "no command given"),
+        ([""], 2, "no command given"),
+        (["--check", "python"], 2, "--check takes no command"),
         (["--nonsense", "python"], 2, "unknown option --nonsense"),
         (["--source"], 2, "option --source needs a value"),
         (["-m"], 2, "-m needs a module"),
@@ -156,6 +158,16 @@ def test_pythonpath_keeps_what_was_there(run: Run, tmp_path: Path) -> None:
     variable, second = result.out.splitlines()
     assert variable.split(os.pathsep)[1:] == [str(tmp_path)]
     assert second == str(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["-I", "-E"])
+def test_a_python_that_does_not_look_at_pythonpath_is_covered(
+    run: Run, fake_honeyhive: FakeHoneyHive, option: str
+) -> None:
+    result = run(LAUNCHER, "python", option, app("one_completion.py"), env=fake_honeyhive.env)
+
+    assert (result.status, result.out) == (0, "hello\n")
+    assert len(fake_honeyhive.events) == 1
 
 
 @pytest.mark.parametrize("given", [":/nonexistent", "/nonexistent:"])

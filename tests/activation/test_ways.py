@@ -142,6 +142,22 @@ def test_init_wins_over_honeyhive_auto_0_and_takes_settings(run: Run, fake_honey
     assert fake_honeyhive.sessions[event["session_id"]]["session_name"] == "mine"
 
 
+def test_settings_given_later_leave_the_process_in_its_session(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = (
+        "import honeyhive_autoinstrument as hh, litellm\n"
+        "def ask():\n"
+        "    litellm.completion(model='gpt-4o', messages=[{'role': 'user', 'content': 'x'}], mock_response='y')\n"
+        "hh.init(workers=99); ask(); hh.init(attributes={'team': 'search'}); ask(); hh.init(session_name='mine'); ask()\n"
+    )
+
+    result = run("python", "-c", code, env=fake_honeyhive.env)
+
+    first, second, third = (event["session_id"] for event in fake_honeyhive.events)
+    assert first == second != third
+    assert [event["metadata"].get("team") for event in fake_honeyhive.events] == [None, "search", "search"]
+    assert result.err.count("workers=99 is not between 1 and 4") == 1
+
+
 def test_a_process_that_never_imports_litellm_loads_nothing_but_the_bootstrap(run: Run) -> None:
     code = "import sys; print(sorted(name for name in sys.modules if name.startswith('honeyhive')))"
     forbidden = "print([n for n in ('wrapt', 'httpx', 'orjson', 'opentelemetry', 'logging', 'dataclasses', 'typing')"

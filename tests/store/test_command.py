@@ -73,6 +73,39 @@ def test_what_was_recorded_without_a_key_is_sent_once_a_key_is_there(
     assert list((tmp_path / "home").rglob("*.batch")) == []
 
 
+def test_what_waits_for_another_key_is_named_and_sent_on_demand(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    wrong = {**fake_honeyhive.env, "HONEYHIVE_API_KEY": "hh_wrong_0123456789"}
+    run(LAUNCHER, "python", app("one_completion.py"), env=wrong)
+
+    left = run(EVENTS, "send", env=fake_honeyhive.env)
+    folder = left.out.split()[-1]
+    unknown = run(EVENTS, "send", "--from", "nowhere", env=fake_honeyhive.env)
+    sent = run(EVENTS, "send", "--from", folder, env=fake_honeyhive.env)
+
+    assert left.out.startswith("0 events sent")
+    assert "1 event of another key or server left alone" in left.out
+    assert (unknown.status, folder in unknown.err) == (2, True)
+    assert (sent.status, sent.out) == (0, f"1 event sent to {fake_honeyhive.url}\n")
+    assert len(fake_honeyhive.events) == 1
+
+
+def test_a_url_that_is_none_sends_nothing_anywhere(run: Run) -> None:
+    result = run(EVENTS, "send", "--api-key", "hh_test_0123456789abc", "--api-url", "bad")
+
+    assert result.status == 2
+    assert "api_url='bad' does not start with http:// or https://" in result.err
+    assert "nothing was sent" in result.err
+
+
+def test_a_terminal_without_unicode_gets_a_tree_all_the_same(run: Run) -> None:
+    run(LAUNCHER, "python", app("one_completion.py"))
+
+    result = run(EVENTS, "show", env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
+
+    assert (result.status, result.err) == (0, "")
+    assert "model litellm.completion" in result.out
+
+
 def test_a_server_that_is_away_leaves_everything_in_the_store(run: Run, tmp_path: Path) -> None:
     run(LAUNCHER, "python", app("one_completion.py"))
 
