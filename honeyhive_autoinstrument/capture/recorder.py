@@ -69,7 +69,7 @@ class Recorder:
         parent = current_call.get()
         if parent is not None and _is_step_of(parent, callee, instance, kwargs):
             return None
-        if kwargs.get("model_list") and not callee.is_chain:
+        if type(kwargs.get("model_list")) is list and not callee.is_chain:
             # LiteLLM asks each deployment in a bare thread, where the context is lost; those calls are recorded.
             return None
 
@@ -90,7 +90,8 @@ class Recorder:
                 elif value is not None and kind is not int and kind is not float and kind is not bool:
                     value = _copy_of(value)
                 arguments[name] = value
-            elif value and (name in CREDENTIALS or is_credential_name(name)):
+            elif value is not None and (name in CREDENTIALS or is_credential_name(name)):
+                # Not asked whether it is empty: that is code of the value's own.
                 secrets = (*secrets, (name, value))
 
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)

@@ -230,7 +230,11 @@ class Uploader(Generic[T]):
                 return True
             if self._is_parked():
                 return False
-            return bool(self._waiting or (self._is_first_on_disk() and self._on_disk and not self._failures))
+            if self._waiting:
+                return True
+            # Another process may have sent what this one put there.
+            is_untried = bool(self._on_disk) and not self._failures and self._is_first_on_disk()
+            return is_untried and self._spool is not None and not self._spool.is_empty()
 
     def _is_first_on_disk(self) -> bool:
         return self._spool_first and self._sink is not None

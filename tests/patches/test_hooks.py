@@ -64,6 +64,19 @@ def test_an_argument_that_cannot_be_copied_costs_only_itself(recording: Recordin
     faults.after_fork()
 
 
+def test_an_argument_that_refuses_to_be_asked_is_not_asked(recording: Recording) -> None:
+    class Refusing:
+        def __bool__(self) -> bool:
+            raise ValueError("ambiguous, as an array is")
+
+    mock = Refusing()
+    litellm.completion(
+        model="gpt-4o", messages=[{"role": "user", "content": "x"}], mock_response="y", my_array=mock, access_token=mock
+    )
+
+    assert recording.event()["outputs"]["content"] == "y"
+
+
 def test_a_structure_that_holds_itself_ends(recording: Recording) -> None:
     nodes: list[dict[str, object]] = [{"number": number} for number in range(12)]
     for node in nodes:
