@@ -84,12 +84,16 @@ faults = Faults()
 
 
 class guarded:
-    """`with guarded("read usage"):` turns an exception of ours into a Fault. BaseExceptions pass: they are the user's."""
+    """`with guarded("read usage"):` turns an exception of ours into a Fault. BaseExceptions pass: they are the user's.
 
-    __slots__ = ("_doing",)
+    :param kind: BaseException on a thread of our own, where there is nobody that one could be for.
+    """
 
-    def __init__(self, doing: str) -> None:
+    __slots__ = ("_doing", "_kind")
+
+    def __init__(self, doing: str, kind: type[BaseException] = Exception) -> None:
         self._doing = doing
+        self._kind = kind
 
     def __enter__(self) -> None:
         return None
@@ -97,7 +101,7 @@ class guarded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if error is None or not isinstance(error, Exception):
+        if error is None or not isinstance(error, self._kind):
             return False
         faults.note(self._doing, error)
         return True

@@ -280,7 +280,8 @@ class Uploader(Generic[T]):
 
     def _work(self) -> None:
         while True:
-            with guarded("deliver events"):
+            # A worker does not die: an object of the application's may raise anything when it is read.
+            with guarded("deliver events", BaseException):
                 if self._step():
                     return
 
@@ -300,7 +301,7 @@ class Uploader(Generic[T]):
         if self._queue:
             self._call_help()
         try:
-            self._build(hand)
+            self._build(hand, BaseException)
             if self._is_first_on_disk():
                 self._keep(hand)
             elif len(hand):
@@ -340,9 +341,9 @@ class Uploader(Generic[T]):
             self._hands.add(hand)
         return hand
 
-    def _build(self, hand: Hand[T]) -> None:
+    def _build(self, hand: Hand[T], kind: type[BaseException] = Exception) -> None:
         records: list[Record] = []
-        guard = guarded("build an event")
+        guard = guarded("build an event", kind)
         for item in hand.items:
             with guard:
                 records.append(self._encode(item))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from pathlib import Path
@@ -283,6 +284,27 @@ def test_an_item_that_cannot_be_built_is_a_counted_drop(spool: Spool) -> None:
     assert_adds_up(line.stats())
     line.close(1)
     assert faults.counts() == {"build an event": 1}
+    faults.after_fork()
+
+
+def test_an_item_that_wants_to_end_the_program_ends_nothing(spool: Spool) -> None:
+    def exit_on_two(number: int) -> Record:
+        if number == 2:
+            sys.exit("not here")
+        return encode(number)
+
+    sink = MemorySink()
+    line = uploader(sink, spool, encode=exit_on_two)
+    for number in (1, 2):
+        line.submit(number)
+    assert line.flush(10)
+    line.submit(3)
+    assert line.flush(10)
+
+    assert sorted(sink.taken) == ["id-1", "id-3"]
+    assert line.stats()["dropped"] == {"not built": 1}
+    assert_adds_up(line.stats())
+    line.close(1)
     faults.after_fork()
 
 
