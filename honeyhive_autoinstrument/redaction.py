@@ -44,11 +44,13 @@ CREDENTIAL_SHAPE = re.compile(
 """Published forms of keys and tokens. Every repeat is bounded or starts at a word's beginning: a prompt may be made to
 keep a pattern busy, and matching holds the interpreter."""
 
-MAY_HOLD_SHAPE = re.compile(
-    r"sk[-_]|hh_|gsk|xai|pplx|hf_|r8_|gh[opsu]_|github_pat|glpat|co-|nvapi|csk|fw_|xox|tgp_|dapi|AIza|AKIA|ASIA|eyJ|"
-    r"[eE][aA][rR][eE][rR]\s|-----BEGIN"
-)
-"""Cheap first look: a text without any of these cannot match CREDENTIAL_SHAPE."""
+SHAPE_BEGINNINGS = (
+    "sk-", "sk_", "hh_", "gsk_", "gsk-", "xai_", "xai-", "pplx_", "pplx-", "hf_", "hf-", "r8_", "r8-", "gho", "ghp", "ghs",
+    "ghu", "github_pat", "glpat", "co_", "co-", "nvapi", "csk_", "csk-", "fw_", "fw-", "xox", "tgp_v1", "dapi", "AIza",
+    "AKIA", "ASIA", "eyJ",
+)  # fmt: skip
+"""What CREDENTIAL_SHAPE's alternatives begin with, less `bearer`. In a prompt, looking for these words takes a tenth of the
+time that the pattern takes to find nothing, and most texts hold nothing."""
 
 PEM_BEGIN = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
 PEM_END = re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY-----")
@@ -133,16 +135,23 @@ class Redactor:
         for secret in self._longest_first:
             if secret in text:
                 text = text.replace(secret, HIDDEN)
-        if MAY_HOLD_SHAPE.search(text) is not None:
+        if _may_hold_credential(text):
             text = CREDENTIAL_SHAPE.sub(HIDDEN, text)
-            if "-----BEGIN " in text:
-                text = _without_private_keys(text)
+        if "-----BEGIN " in text:
+            text = _without_private_keys(text)
         if "://" in text:
             text = URL_USERINFO.sub("", text)
             text = URL_KEY.sub(r"\1" + HIDDEN, text)
         if len(text) > self._max_content_bytes or len(text) * 4 > self._max_content_bytes:
             return shorten(text, self._max_content_bytes)
         return text
+
+
+def _may_hold_credential(text: str) -> bool:
+    for beginning in SHAPE_BEGINNINGS:
+        if beginning in text:
+            return True
+    return "bearer" in text.lower()
 
 
 def _without_private_keys(text: str) -> str:

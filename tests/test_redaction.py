@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from honeyhive_autoinstrument.redaction import (
+    CREDENTIAL_SHAPE,
     HIDDEN,
     MAX_SECRETS,
+    SHAPE_BEGINNINGS,
     Redactor,
     is_credential_name,
     shorten,
@@ -100,6 +102,21 @@ def test_urls_lose_credentials_and_keep_the_rest(redactor: Redactor, text: str, 
 )
 def test_ordinary_texts_are_left_alone(redactor: Redactor, text: str) -> None:
     assert redactor.text(text) == text
+
+
+@pytest.mark.parametrize("beginning", SHAPE_BEGINNINGS)
+@pytest.mark.parametrize("rest", ["_0123456789abcdefghijklmnopqrstuvwxyz", "-0123456789abcdefghijklmnopqrstuvwxyz"])
+def test_no_shape_is_passed_over_by_the_first_look(beginning: str, rest: str) -> None:
+    texts = [f"x {stem}{rest} y" for stem in (beginning, beginning.rstrip("-_"))]
+
+    for text in texts:
+        if CREDENTIAL_SHAPE.search(text):
+            assert HIDDEN in Redactor(max_content_bytes=1000).text(text)
+
+
+@pytest.mark.parametrize("word", ["bearer", "Bearer", "BEARER", "bEaReR"])
+def test_a_bearers_token_is_hidden_however_the_word_is_written(redactor: Redactor, word: str) -> None:
+    assert redactor.text(f"{word} abcdefghijklmnop") == HIDDEN
 
 
 def test_a_secret_that_is_learned_later_is_found(redactor: Redactor) -> None:
