@@ -190,6 +190,26 @@ def test_a_streaming_router_call_closed_early_closes_its_attempt(
     assert chain["outputs"]["content"] == WORDS[0]
 
 
+if LITELLM_VERSION >= (1, 99):  # before, a stream cut off by the network looks complete (litellm_map.md 3.7)
+
+    def test_a_stream_that_breaks_before_its_first_word_goes_on_as_the_next_attempt(
+        recording: Recording, fake_provider: FakeProvider
+    ) -> None:
+        fake_provider.always("bad", Behaviour(cut_after=0))
+        router = router_for(fake_provider, "openai/bad", "openai/good", fallbacks=[{"group": ["fallback-1"]}])
+        acompletion = next(each for each in FUNCTIONS if each.name == "acompletion")
+
+        ask(router, acompletion, stream=True)
+
+        chain, broken, winner = recording.events()
+        assert [call["model"] for call in fake_provider.calls] == ["bad", "good"]
+        assert chain["outputs"]["content"] == winner["outputs"]["content"] == TEXT
+        assert chain["metadata"]["attempts"] == 2
+        assert broken["metadata"]["stream_ending"] == "failed"
+        assert {broken["parent_id"], winner["parent_id"]} == {chain["event_id"]}
+        assert winner["metadata"]["is_fallback"] is True
+
+
 def test_a_router_made_before_activation_is_recorded(fake_provider: FakeProvider, request: Any) -> None:
     router = router_for(fake_provider, MODELS["chat"])
     recording: Recording = request.getfixturevalue("recording")
