@@ -171,6 +171,7 @@ def test_calls_that_a_custom_providers_stream_makes_are_children(
 def test_a_coroutine_that_the_collector_ends_leaves_the_surrounding_call_alone(recording: Recording) -> None:
     class Provider(litellm.CustomLLM):
         async def acompletion(self, *args: object, **kwargs: object) -> object:
+            is_pending.set()
             await asyncio.sleep(3600)
             raise AssertionError("never")
 
@@ -185,12 +186,13 @@ def test_a_coroutine_that_the_collector_ends_leaves_the_surrounding_call_alone(r
         return str(event["inputs"]["chat_history"][0]["content"])
 
     litellm.custom_provider_map = [{"provider": "mine", "custom_handler": Provider()}]
+    is_pending = asyncio.Event()
     loops = [asyncio.new_event_loop()]
     try:
         pending = loops[0].create_task(
             litellm.acompletion(model="mine/model", messages=[{"role": "user", "content": "pending"}])
         )
-        loops[0].run_until_complete(asyncio.sleep(0.2))
+        loops[0].run_until_complete(asyncio.wait_for(is_pending.wait(), 20))
         loops[0].close()
         del pending
         litellm.completion(model="mine/model", messages=[{"role": "user", "content": "outer"}])
