@@ -193,6 +193,8 @@ def test_a_coroutine_that_the_collector_ends_leaves_the_surrounding_call_alone(r
             litellm.acompletion(model="mine/model", messages=[{"role": "user", "content": "pending"}])
         )
         loops[0].run_until_complete(asyncio.wait_for(is_pending.wait(), 20))
+        # A thread of the executor that has just handed over its result may still hold the task.
+        loops[0].run_until_complete(loops[0].shutdown_default_executor())
         loops[0].close()
         del pending
         litellm.completion(model="mine/model", messages=[{"role": "user", "content": "outer"}])
