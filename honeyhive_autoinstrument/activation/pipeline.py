@@ -94,9 +94,10 @@ def open_exporter(config: Config, exporter: str) -> tuple[Sink | None, Spool | N
         return ConsoleSink(), None
     sink: Sink | None = None
     destination = LOCAL
-    if exporter == "honeyhive" and config.api_key and config.is_url_usable:
-        sink = HttpSink(url=config.api_url, api_key=config.api_key, timeout_s=config.timeout, project=config.project)
-        destination = destination_name(config.api_url, config.api_key)
+    key = config.api_key if config.can_send else None
+    if exporter == "honeyhive" and key is not None:
+        sink = HttpSink(url=config.api_url, api_key=key, timeout_s=config.timeout, project=config.project)
+        destination = destination_name(config.api_url, key)
     spool = Spool(config.home_folder, destination, max_bytes=config.spool_max_bytes, max_age_s=config.spool_max_age)
     return sink, spool
 

@@ -95,14 +95,20 @@ class Runtime:
 
     def reconfigure(self, config: Config) -> None:
         """Settings given to `init()` after an automatic start: what is queued still goes out under the old ones."""
-        with self._lock:
-            if self._pipeline is not None:
-                # Closed before the next one opens: two at once would read the same files and send them twice. What ends
-                # meanwhile is put to disk.
-                self._pipeline.close(config.exit_timeout)
-            self._pipeline = None
-            self.config = config
-            self.is_shut_down = False
+        closed: Pipeline | None = None
+        while True:
+            with self._lock:
+                pipeline = self._pipeline
+                if pipeline is closed:
+                    self._pipeline = None
+                    self.config = config
+                    self.is_shut_down = False
+                    break
+            # Closed before the next one opens: two at once would read the same files and send them twice. What ends
+            # meanwhile is put to disk. Not under the lock, which a fork waits for.
+            if pipeline is not None:
+                pipeline.close(config.exit_timeout)
+            closed = pipeline
         _set_up_logging(config.debug)
         self._say_notices()
 

@@ -232,9 +232,9 @@ class Uploader(Generic[T]):
                 return False
             if self._waiting:
                 return True
-            # Another process may have sent what this one put there.
             is_untried = bool(self._on_disk) and not self._failures and self._is_first_on_disk()
-            return is_untried and self._spool is not None and not self._spool.is_empty()
+        # Another process may have sent what this one put there. Looked at without the lock, which every submit takes.
+        return is_untried and self._spool is not None and not self._spool.is_empty()
 
     def _is_first_on_disk(self) -> bool:
         return self._spool_first and self._sink is not None

@@ -133,7 +133,9 @@ def _send_batch(sink: HttpSink, batch: Batch) -> tuple[int, int, tuple[Record, .
         return len(batch), 0, (), ""
     if answer.outcome is Outcome.PARTLY:
         rest = batch.without(answer.accepted)
-        sent, left, refused, detail = _send_batch(sink, rest) if len(rest) < len(batch) else (0, len(rest), (), "")
+        sent, left, refused, detail = (
+            _send_batch(sink, rest) if len(rest) < len(batch) else (0, len(rest), (), answer.detail)
+        )
         return len(batch) - len(rest) + sent, left, refused, detail
     if answer.outcome in (Outcome.RETRY_LATER, Outcome.UNAUTHORISED):
         return 0, len(batch), (), answer.detail
