@@ -45,6 +45,10 @@ class Config:
     """Where events go: honeyhive, local, console (comma separated). Default: honeyhive with a key, local without."""
     capture_content: bool = True
     """Record prompts, answers and error texts. Without it: ids, roles, sizes, tokens, times."""
+    capture_raw: bool = False
+    """Record each request as LiteLLM sent it, and the provider's answer, without credentials."""
+    capture_headers: bool = False
+    """Record the provider's response headers that tell of limits and request ids."""
     attributes: tuple[tuple[str, str], ...] = ()
     """`key=value,key=value`, added to the metadata of every event."""
     max_content_bytes: int = 256 * KIB
@@ -294,6 +298,8 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "api_url": _url,
     "exporters": _exporters,
     "capture_content": _flag,
+    "capture_raw": _flag,
+    "capture_headers": _flag,
     "attributes": _attributes,
     "max_content_bytes": _number(64, 64 * MIB, int),
     "max_event_bytes": _number(4 * KIB, 64 * MIB, int),

@@ -18,8 +18,8 @@ from honeyhive_autoinstrument.delivery.sink import Record
 from honeyhive_autoinstrument.events.build import build_event, session_row
 from honeyhive_autoinstrument.events.encode import encode
 from honeyhive_autoinstrument.events.facts import Session
-from honeyhive_autoinstrument.events.messages import field_of
 from honeyhive_autoinstrument.events.usage import usage_of_chunks
+from honeyhive_autoinstrument.events.values import field_of
 from honeyhive_autoinstrument.patches.library import (
     credentials_of_library,
     library_version,
@@ -66,7 +66,12 @@ class Encoder:
                 self._redactor.learn(texts_in(credentials_of_library()))
         session, session_body = self._session_of(call)
         facts = call.facts(session, self._price_of(call), provider_of, self._litellm_version, self._attributes)
-        event = build_event(facts, source=self._config.source, redactor=self._redactor)
+        event = build_event(
+            facts,
+            source=self._config.source,
+            redactor=self._redactor,
+            capture_headers=self._config.capture_headers,
+        )
         return Record(
             id=event.event_id,
             body=encode(event, max_bytes=self._config.max_event_bytes),
@@ -129,7 +134,7 @@ class Encoder:
 
 
 def _price_of_chunks(requested: Any, chunks: list[object]) -> float | None:
-    usage, _ = usage_of_chunks(chunks)
+    usage = usage_of_chunks(chunks)
     if usage is None:
         return None
     provider = field_of(field_of(chunks[0], "_hidden_params"), "custom_llm_provider")

@@ -55,6 +55,7 @@ class Runtime:
         self.config = config
         self.way = way
         self.recorder = Recorder(self._submit)
+        self.recorder.capture_raw = config.capture_raw
         self.patches = Patches(self.recorder)
         self._lock = threading.RLock()
         self._is_held = False
@@ -102,6 +103,7 @@ class Runtime:
                 if pipeline is closed:
                     self._pipeline = None
                     self.config = config
+                    self.recorder.capture_raw = config.capture_raw
                     self.is_shut_down = False
                     break
             # Closed before the next one opens: two at once would read the same files and send them twice. What ends

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from honeyhive_autoinstrument._faults import harmless
 from honeyhive_autoinstrument.capture.freeze import NO_FIELDS, freeze_answer
-from honeyhive_autoinstrument.events.facts import Attempt, CallFacts, Ending, ErrorFacts, Operation, Session
-from honeyhive_autoinstrument.events.messages import PYDANTIC_MARK, field_of
+from honeyhive_autoinstrument.events.facts import (
+    Attempt,
+    CallFacts,
+    Ending,
+    ErrorFacts,
+    Operation,
+    RequestFacts,
+    Session,
+)
+from honeyhive_autoinstrument.events.usage import counts_anything
+from honeyhive_autoinstrument.events.values import PYDANTIC_MARK, field_of
 
 if TYPE_CHECKING:
     from honeyhive_autoinstrument.capture.recorder import Recorder
@@ -33,9 +42,18 @@ class Callee(Protocol):
     @property
     def event_name(self) -> str: ...
     @property
+    def attribute(self) -> str: ...
+    @property
     def operation(self) -> Operation: ...
     @property
     def is_chain(self) -> bool: ...
+    @property
+    def has_attempts(self) -> bool: ...
+    @property
+    def is_tool(self) -> bool: ...
+    @property
+    def passes_on(self) -> bool: ...
+    def as_batch(self) -> Callee: ...
     @property
     def is_inner(self) -> bool: ...
 
@@ -60,12 +78,19 @@ class Call:
         "error",
         "first_chunk_ticks",
         "generation",
+        "hidden",
         "instance_id",
         "is_stream",
+        "is_usage_reported",
+        "item",
+        "logging",
         "number",
         "open_streams",
         "parent",
+        "raw_request",
+        "raw_response",
         "recorder",
+        "request_count",
         "result",
         "returned",
         "secrets",
@@ -95,8 +120,16 @@ class Call:
         self.api_base: str | None = None
         self.attempt: Attempt | None = None
         self.attempt_count = 0
+        self.item: int | None = None
+        self.request_count = 0
+        self.logging: Any = None
+        self.raw_request: tuple[str, Any] | None = None
+        self.raw_response: Any = None
+        self.hidden: Any = None
+        self.is_usage_reported = False
         self.call_id: object = arguments.get("litellm_call_id")
-        self.entered = False
+        self.entered: tuple[str, ...] = ()
+        """Inner ends that were entered as steps of this Call; each is one once."""
         self.returned = False
         self.instance_id = 0
         self.result: object | None = None
@@ -163,6 +196,7 @@ class Call:
     def _follow(self, stream: Any) -> Any:
         self.is_stream = True
         self.chunks = []
+        self._read_notes(stream)
         proxy = self._proxy_of(stream)
         if proxy is None:
             self.end(Ending.COMPLETED)
@@ -175,6 +209,21 @@ class Call:
             if len(parent.open_streams) < MAX_CHILDREN_TRACKED:
                 parent.open_streams.add(self)
         return proxy
+
+    @harmless("read LiteLLM's notes on a stream", None)
+    def _read_notes(self, stream: Any) -> None:
+        # The dictionary, not the stream: the Call never holds that.
+        self.hidden = getattr(stream, "_hidden_params", None)
+
+    @harmless("look who counted the tokens of a stream", None)
+    def see_end(self, stream: Any) -> None:
+        """A stream of LiteLLM's was read to its end. It keeps the chunks as the provider sent them; a usage among them is
+        the provider's, while the one that LiteLLM hands out may be its own count."""
+        kept = getattr(stream, "chunks", None)
+        if kept is None:
+            kept = getattr(getattr(stream, "completion_stream", None), "chunks", None)  # text completions
+        if type(kept) is list:
+            self.is_usage_reported = any(counts_anything(field_of(chunk, "usage")) for chunk in reversed(kept[-8:]))
 
     def _stop_following(self, ending: Ending) -> None:
         self.recorder.open_streams.discard(self)
@@ -216,6 +265,8 @@ class Call:
             operation=self.callee.operation,
             name=self.callee.event_name,
             is_chain=self.callee.is_chain,
+            has_attempts=self.callee.has_attempts,
+            is_tool=self.callee.is_tool,
             event_id=uuid_of(self.number),
             parent_id=session.id if self.parent is None else uuid_of(self.parent.number),
             session=session,
@@ -227,6 +278,10 @@ class Call:
             answer=self.answer,
             chunks=self.chunks or (),
             is_stream=self.is_stream,
+            hidden=self.hidden,
+            is_usage_reported=self.is_usage_reported,
+            item=self.item,
+            requests=self._requests(),
             time_to_first_token_ms=None if first is None else round((first - self.started_ticks) * 1000.0, 3),
             error=self.error,
             attempt=self.attempt,
@@ -236,6 +291,19 @@ class Call:
             cost_usd=cost_usd,
             litellm_version=litellm_version,
             attributes=attributes,
+        )
+
+    @harmless("read LiteLLM's logging object", None)
+    def _requests(self) -> RequestFacts | None:
+        if self.logging is None:
+            return None
+        url, body = self.raw_request or (None, None)
+        return RequestFacts(
+            count=self.request_count,
+            cost_parts=getattr(self.logging, "cost_breakdown", None),
+            raw_url=url,
+            raw_body=body,
+            raw_response=self.raw_response,
         )
 
     @harmless("find a call's provider", None)
@@ -274,6 +342,11 @@ def is_stream(kind: type) -> bool:
 
 def has_content(chunk: object) -> bool:
     """Whether a chunk brings the first thing a reader would see: text, reasoning or a tool call."""
+    if isinstance(chunk, bytes):  # server-sent events of Anthropic's or Google's form
+        return b"_delta" in chunk or b'"parts"' in chunk
+    kind = getattr(chunk, "type", None)
+    if kind is not None:  # an event of the Responses API
+        return str(getattr(kind, "value", kind)).endswith(".delta")
     try:
         choice = chunk.choices[0]  # type: ignore[attr-defined]
         delta = getattr(choice, "delta", None)
@@ -293,13 +366,38 @@ def error_facts_of(error: BaseException) -> ErrorFacts:
     """What an exception says, as text and numbers (fields: litellm_map.md 5)."""
     status = _attribute_of(error, "status_code")
     provider = _attribute_of(error, "llm_provider")
+    headers = _headers_of(error)
     return ErrorFacts(
         type_name=type(error).__qualname__,
         module=type(error).__module__,
         message=_text_of(error),
         status_code=status if type(status) is int else None,
         provider=provider if type(provider) is str and provider else None,
+        code=_word_of(_attribute_of(error, "code")),
+        retry_after=_header_of(headers, "retry-after"),
+        debug_info=_word_of(_attribute_of(error, "litellm_debug_info")),
+        headers=headers,
     )
+
+
+@harmless("read an error's headers", None)
+def _headers_of(error: BaseException) -> dict[str, str] | None:
+    """Of the provider's answer. LiteLLM gives its exceptions an empty response and keeps the headers beside it."""
+    for holder in (error, getattr(error, "response", None)):
+        headers = getattr(holder, "litellm_response_headers", None) or getattr(holder, "headers", None)
+        if headers:
+            return {str(name).lower(): str(value) for name, value in dict(headers).items()}
+    return None
+
+
+def _header_of(headers: dict[str, str] | None, name: str) -> str | None:
+    if headers is None:
+        return None
+    return headers.get(name) or headers.get(f"llm_provider-{name}")
+
+
+def _word_of(value: Any) -> str | None:
+    return str(value) if type(value) in (str, int) and value != "" else None
 
 
 @harmless("read an error's attribute", None)

@@ -1,15 +1,19 @@
 """Copies of what the application may change after it made the call. Runs in its thread, so it is made to be quick.
 
 Containers are copied to the bottom; texts and numbers are immutable and shared. Pydantic objects (LiteLLM's Message in
-a history) become dictionaries of their fields. Everything else is kept by reference and described later, on a worker.
+a history) become dictionaries of their fields, files what can be known of them without reading. Everything else is kept by
+reference and described later, on a worker.
 """
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from honeyhive_autoinstrument.events.messages import PYDANTIC_MARK
+from honeyhive_autoinstrument.events.facts import FileFacts
+from honeyhive_autoinstrument.events.values import PYDANTIC_MARK
 
 MAX_DEPTH = 24
 MAX_CONTAINERS = 20_000
@@ -47,7 +51,28 @@ def freeze(value: Any, depth: int = 0, budget: list[int] | None = None) -> Any:
         return freeze({**fields, **extra} if extra else fields, depth, budget)
     if isinstance(value, Mapping):
         return freeze(dict(value), depth, budget)
+    if kind is bytearray or kind is memoryview:
+        return bytes(value)
+    if isinstance(value, io.IOBase | os.PathLike):
+        return file_facts_of(value)
     return value
+
+
+def file_facts_of(file: Any) -> FileFacts:
+    """What is known of an open file or a path. It is not read: the position is the application's."""
+    if isinstance(file, io.BytesIO):
+        # Shares the buffer until one of them writes; copies nothing.
+        return FileFacts(name=_name_of(file), data=file.getvalue())
+    try:
+        size = os.stat(file if isinstance(file, os.PathLike) else file.fileno()).st_size
+    except (OSError, ValueError):
+        size = None
+    return FileFacts(name=_name_of(file), size=size)
+
+
+def _name_of(file: Any) -> str | None:
+    name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
+    return os.path.basename(name) if isinstance(name, str) else None
 
 
 def freeze_answer(result: Any) -> dict[str, Any] | None:
@@ -83,8 +108,10 @@ def text_size(value: Any) -> int:
     size = 0
     for item in value.values() if type(value) is dict else value:
         kind = type(item)
-        if kind is str:
+        if kind is str or kind is bytes:
             size += len(item)
+        elif kind is FileFacts:
+            size += len(item.data or b"")
         elif kind is dict:
             for inner in item.values():
                 if type(inner) is str:

@@ -15,12 +15,13 @@ from honeyhive_autoinstrument.capture.call import Call, Callee
 from honeyhive_autoinstrument.capture.context import current_call
 from honeyhive_autoinstrument.capture.freeze import freeze, text_size
 from honeyhive_autoinstrument.capture.stream import proxy_of
-from honeyhive_autoinstrument.events.facts import Attempt
+from honeyhive_autoinstrument.events.facts import Attempt, FileFacts
 from honeyhive_autoinstrument.events.parameters import CREDENTIALS, LITELLM_METADATA, RECORDED
 from honeyhive_autoinstrument.redaction import is_credential_name
 
-ASYNC_LEGS = ("acompletion", "aembedding", "aimg_generation", "atext_completion")
-"""Keywords by which LiteLLM's async functions call their sync twins in an executor (litellm_map.md 1.3)."""
+ASYNC_LEGS = ("acompletion", "aembedding", "aimg_generation", "atext_completion", "is_async", "acreate_interaction")
+"""Keywords by which LiteLLM's async functions call their sync twins in an executor (litellm_map.md 1.3), where they are not
+simply the twin's name (`aresponses=True`)."""
 
 _FAILED = object()
 
@@ -33,6 +34,8 @@ class Recorder:
 
     def __init__(self, submit: Callable[[Call], object]) -> None:
         self.submit = submit
+        self.capture_raw = False
+        """Whether requests to providers, and their answers, are kept as they are (CAPTURE_RAW)."""
         self.proxy_of = proxy_of
         self.generation = 0
         """Forks so far. A Call that began before a fork is the parent's to end."""
@@ -67,10 +70,9 @@ class Recorder:
         self, callee: Callee, instance: Any, positional: tuple[str, ...], args: Any, kwargs: Any
     ) -> Call | object | None:
         parent = current_call.get()
-        if parent is not None and _is_step_of(parent, callee, instance, kwargs):
-            return None
         if type(kwargs.get("model_list")) is list and not callee.is_chain:
-            # LiteLLM asks each deployment in a bare thread, where the context is lost; those calls are recorded.
+            callee = callee.as_batch()  # LiteLLM asks all the deployments and takes the first answer
+        if parent is not None and _is_step_of(parent, callee, instance, kwargs):
             return None
 
         arguments: dict[str, Any] = {}
@@ -87,8 +89,12 @@ class Recorder:
                         value = {key: value[key] for key in list(value) if key not in LITELLM_METADATA}
                     value = _copy_of(value)
                     size += text_size(value)
+                elif kind is bytes:
+                    size += len(value)
                 elif value is not None and kind is not int and kind is not float and kind is not bool:
                     value = _copy_of(value)
+                    if type(value) is list or type(value) is dict or type(value) is FileFacts:
+                        size += text_size([value])
                 arguments[name] = value
             elif value is not None and (name in CREDENTIALS or is_credential_name(name)):
                 # Not asked whether it is empty: that is code of the value's own.
@@ -96,14 +102,46 @@ class Recorder:
 
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
         call.instance_id = id(instance) if instance is not None else 0
-        call.entered = callee.is_inner
+        if callee.is_inner:
+            call.entered = (callee.attribute,)
         api_base = kwargs.get("api_base") or kwargs.get("base_url")
         if type(api_base) is str:
             call.api_base = api_base
         if parent is not None and parent.callee.is_chain and not _is_experiment(kwargs):
             parent.attempt_count += 1
-            call.attempt = _attempt_of(parent.attempt_count, kwargs)
+            if parent.callee.has_attempts:
+                call.attempt = _attempt_of(parent.attempt_count, kwargs)
+            else:
+                call.item = parent.attempt_count
         return call
+
+    @harmless("note a request", None)
+    def note_request(self, logging: Any, kwargs: dict[str, Any]) -> None:
+        """LiteLLM is about to ask a provider.
+
+        :param logging: LiteLLM's logging object of the call.
+        :param kwargs: what LiteLLM tells it: `input`, `api_key`, `additional_args` (litellm_map.md 6).
+        """
+        call = current_call.get()
+        if call is None or call.callee.is_chain:
+            return
+        call.request_count += 1
+        call.logging = logging
+        if self.capture_raw:
+            more = kwargs.get("additional_args")
+            if type(more) is dict:
+                call.raw_request = (str(more.get("api_base") or ""), freeze(more.get("complete_input_dict")))
+            call.secrets = (*call.secrets, ("api_key", kwargs.get("api_key")))
+
+    @harmless("note a provider's answer", None)
+    def note_answer(self, kwargs: dict[str, Any]) -> None:
+        """LiteLLM has a provider's answer; on some paths a coroutine that will bring one, which says nothing."""
+        call = current_call.get()
+        if not self.capture_raw or call is None or call.callee.is_chain:
+            return
+        answer = kwargs.get("original_response")
+        if isinstance(answer, str | bytes | dict):
+            call.raw_response = freeze(answer)
 
     def end_open_streams(self, ending: Any) -> None:
         """The process ends: every stream still open ends its Call now."""
@@ -126,7 +164,14 @@ def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any
     if call.returned:
         return False
     if call.callee.is_chain:
-        return callee.is_chain and call.instance_id == (id(instance) if instance is not None else 0)
+        # A Router method that leads to another one, or a batch function to another one. A Router's batch leads to calls
+        # that are chains themselves.
+        return (
+            callee.is_chain
+            and call.callee.has_attempts is callee.has_attempts
+            and (callee.has_attempts or callee.operation is call.callee.operation)
+            and call.instance_id == (id(instance) if instance is not None else 0)
+        )
     if kwargs.get("litellm_logging_obj") is not None:
         return True
     if callee.is_chain:
@@ -134,8 +179,14 @@ def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any
     for flag in ASYNC_LEGS:
         if kwargs.get(flag) is True:
             return True
-    if callee.is_inner and not call.entered and callee.operation is call.callee.operation:
-        call.entered = True
+    if kwargs.get("a" + callee.attribute) is True:
+        return True
+    if (
+        (callee.is_inner or call.callee.passes_on)
+        and callee.operation is call.callee.operation
+        and callee.attribute not in call.entered
+    ):
+        call.entered = (*call.entered, callee.attribute)
         return True
     call_id = kwargs.get("litellm_call_id")
     if call_id is None:

@@ -130,6 +130,7 @@ def _next_of(iterator: Any, call: Call) -> Any:
     try:
         chunk = next(iterator)
     except StopIteration:
+        call.see_end(iterator)
         call.end(Ending.COMPLETED)
         raise
     except BaseException as error:
@@ -147,6 +148,7 @@ async def _anext_of(iterator: Any, call: Call) -> Any:
     try:
         chunk = await iterator.__anext__()
     except StopAsyncIteration:
+        call.see_end(iterator)
         call.end(Ending.COMPLETED)
         raise
     except BaseException as error:

@@ -8,30 +8,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from honeyhive_autoinstrument._faults import guarded
 from honeyhive_autoinstrument.events.facts import CallFacts, Ending, ErrorFacts, Operation, Session
-from honeyhive_autoinstrument.events.messages import field_of, inputs_of, outputs_of, plain_of
+from honeyhive_autoinstrument.events.google import google_outputs
+from honeyhive_autoinstrument.events.identity import identity_of
+from honeyhive_autoinstrument.events.operations import READERS, inputs_of, outputs_of, with_whole_answer
 from honeyhive_autoinstrument.events.parameters import SETTINGS
+from honeyhive_autoinstrument.events.responses import status_of
 from honeyhive_autoinstrument.events.schema import Event, EventType, SessionRow
-from honeyhive_autoinstrument.events.usage import cost_of, hidden_params_of, is_cache_hit, token_metadata, usage_of
+from honeyhive_autoinstrument.events.usage import (
+    ESTIMATED,
+    cost_metadata,
+    estimated_tokens,
+    hidden_params_of,
+    token_metadata,
+    usage_of,
+)
+from honeyhive_autoinstrument.events.values import field_of, plain_of, without_blobs
 from honeyhive_autoinstrument.redaction import Redactor
 
-SETTING_NAMES = {"stop": "stop_sequences", "max_completion_tokens": "max_output_tokens"}
+SETTING_NAMES = {"stop": "stop_sequences", "max_completion_tokens": "max_output_tokens", "config": "generation_config"}
 """Names that HoneyHive has for a setting (honeyhive_api.md 3.3, Config)."""
 
 TEXTS_IN_CONFIG = frozenset(
-    {"tools", "functions", "response_format", "stop_sequences", "tool_choice", "function_call", "web_search_options"}
-)
+    {
+        "tools", "functions", "response_format", "stop_sequences", "tool_choice", "function_call", "web_search_options",
+        "text", "text_format", "generation_config", "retrieval_config", "language", "voice", "output_config",
+    }
+)  # fmt: skip
 """Settings that can hold the caller's own words."""
 
 OWN_NAMES = frozenset(
     {
         "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "cache_read_input_tokens",
-        "cache_write_input_tokens", "reasoning_tokens", "usage_source", "cost", "cache_hit", "operation_name",
-        "litellm_version", "litellm_call_id", "litellm_trace_id", "response_model", "response_id", "system_fingerprint",
-        "api_base", "provider", "finish_reason", "attempts", "attempt", "model_group", "original_model_group",
-        "deployment", "deployment_id", "is_fallback", "fallback_depth", "error_type", "error_module", "status_code",
-        "stream_ending", "stream_chunks", "time_to_first_token_ms", "ending", "original_session_id", "user_metadata",
+        "cache_write_input_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "image_input_tokens",
+        "image_output_tokens", "search_units", "usage", "usage_source", "cost", "cost_source", "cost_parts", "cache_hit",
+        "operation_name", "call_type", "litellm_version", "litellm_call_id", "litellm_trace_id", "litellm_overhead_ms",
+        "queue_time_ms", "response_model", "response_id", "system_fingerprint", "service_tier", "api_base", "provider",
+        "region", "provider_request_id", "provider_requests", "response_headers", "raw_request", "raw_response",
+        "finish_reason", "attempts", "items", "item", "attempt", "model_group", "original_model_group", "deployment",
+        "deployment_id", "is_fallback", "fallback_depth", "error_type", "error_module", "error_code", "error_debug_info",
+        "status_code", "retry_after_s", "stream_ending", "stream_chunks", "time_to_first_token_ms", "ending",
+        "original_session_id", "user_metadata",
     }
 )  # fmt: skip
 """Keys of `metadata` that we write. The caller's own of the same name go to `user_metadata`, always: they must not pass for
@@ -41,14 +61,19 @@ OWN_SESSION_KEYS = frozenset({"session_id"})
 """Keys of the caller's metadata that steer the recording and are no facts of the call."""
 
 
-def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
-    """The Event of an ended Call. A part that cannot be read is left out and counted as a Fault; the rest is sent."""
+def build_event(facts: CallFacts, *, source: str, redactor: Redactor, capture_headers: bool = False) -> Event:
+    """The Event of an ended Call. A part that cannot be read is left out and counted as a Fault; the rest is sent.
+
+    :param capture_headers: whether the provider's response headers are recorded, those on the allow-list.
+    """
     config: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
     outputs: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     user_properties: dict[str, Any] = {}
     provider: str | None = None
+    with guarded("put a stream together"):
+        facts = with_whole_answer(facts)
     with guarded("find a call's provider"):
         provider = _provider(facts)
     with guarded("read the settings of a call"):
@@ -58,7 +83,11 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
     with guarded("read the outputs of a call"):
         outputs = redactor.value(outputs_of(facts))
     with guarded("read the metadata of a call"):
-        metadata = redactor.value(_metadata(facts, provider, redactor.capture_content))
+        own = _own_metadata(facts, provider, capture_headers)
+        if facts.is_stream and not facts.is_chain and own.get("usage_source") is None:
+            with guarded("estimate the usage of a stream"):
+                own.update(_estimate(facts, inputs, outputs))
+        metadata = redactor.value(_with_callers(own, facts, redactor.capture_content))
     with guarded("read the user of a call"):
         user_properties = redactor.value(_user_properties(facts))
     error = _error_text(facts, redactor)
@@ -66,7 +95,9 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
         inputs, outputs = without_content(inputs), without_content(outputs)
         texts = {name: config.pop(name) for name in TEXTS_IN_CONFIG if name in config}
         config.update(without_content(texts))
-    if facts.operation is Operation.CHAT:
+        for name in TEXTS_IN_METADATA:
+            metadata.pop(name, None)
+    if READERS[facts.operation].is_chat:
         inputs.setdefault("chat_history", [])
         outputs.setdefault("role", "assistant")
         config.setdefault("model", "unknown")
@@ -74,7 +105,7 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
         event_id=facts.event_id,
         session_id=facts.session.id,
         parent_id=facts.parent_id,
-        event_type=EventType.CHAIN if facts.is_chain else EventType.MODEL,
+        event_type=_event_type(facts),
         event_name=facts.name,
         source=source,
         start_time=facts.started_ms,
@@ -87,6 +118,23 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor) -> Event:
         metadata=metadata,
         user_properties=user_properties,
     )
+
+
+TEXTS_IN_METADATA = ("error_debug_info", "raw_request", "raw_response")
+"""Facts that hold the caller's or the model's words, and nothing else that matters without them."""
+
+
+def _event_type(facts: CallFacts) -> EventType:
+    if facts.is_chain:
+        return EventType.CHAIN
+    return EventType.TOOL if facts.is_tool else EventType.MODEL
+
+
+def _estimate(facts: CallFacts, inputs: dict[str, Any], outputs: dict[str, Any]) -> dict[str, Any]:
+    """Nobody counted (a stream that broke off, or a provider that does not): by length, where a word came at all."""
+    if not (outputs.get("content") or outputs.get("text") or outputs.get("tool_calls") or outputs.get("reasoning")):
+        return {}
+    return {**estimated_tokens(inputs, outputs), "usage_source": ESTIMATED}
 
 
 def session_row(session: Session, *, source: str, attributes: Mapping[str, str], redactor: Redactor) -> SessionRow:
@@ -113,7 +161,7 @@ def _config(facts: CallFacts, provider: str | None) -> dict[str, Any]:
         config["provider"] = provider
     for name, value in arguments.items():
         if value is not None and name in SETTINGS:
-            config[SETTING_NAMES.get(name, name)] = plain_of(value)
+            config[SETTING_NAMES.get(name, name)] = without_blobs(plain_of(value))
     for name in ("tools", "functions"):
         if arguments.get(name):
             config[name] = plain_of(arguments[name])
@@ -123,6 +171,7 @@ def _config(facts: CallFacts, provider: str | None) -> dict[str, Any]:
 def _provider(facts: CallFacts) -> str | None:
     candidates = (
         field_of(hidden_params_of(facts.result), "custom_llm_provider"),
+        field_of(facts.hidden, "custom_llm_provider"),
         facts.arguments.get("custom_llm_provider"),
         *(field_of(field_of(chunk, "_hidden_params"), "custom_llm_provider") for chunk in facts.chunks[:1]),
         facts.error.provider if facts.error is not None else None,
@@ -131,24 +180,24 @@ def _provider(facts: CallFacts) -> str | None:
     return next((each for each in candidates if isinstance(each, str) and each), None)
 
 
-def _metadata(facts: CallFacts, provider: str | None, capture_content: bool) -> dict[str, Any]:
-    metadata: dict[str, Any] = {}
-    with guarded("read the caller's metadata"):
-        callers = _callers_metadata(facts)
-        metadata.update(callers if capture_content else without_content(callers, kept=frozenset()))
+def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool) -> dict[str, Any]:
     own: dict[str, Any] = {**facts.attributes}
     if not facts.is_chain:
         with guarded("read usage"):
             usage, usage_source = usage_of(facts)
-            own.update(token_metadata(usage))
+            own.update(token_metadata(usage, facts.operation))
             own["usage_source"] = usage_source
-            own["cost"] = cost_of(facts)
-            if is_cache_hit(facts):
-                own["cache_hit"] = True
+        with guarded("read cost"):
+            own.update(cost_metadata(facts))
     with guarded("read the response's identity"):
-        own.update(_identity(facts, provider))
+        own.update(identity_of(facts, provider, capture_headers=capture_headers))
+        own["finish_reason"] = _finish_reason(facts)
     with guarded("read the attempt"):
         own.update(_attempt(facts))
+    with guarded("read the error"):
+        own.update(_error_metadata(facts))
+    with guarded("read the raw request"):
+        own.update(_raw(facts))
     if facts.is_stream:
         own["stream_ending"] = facts.ending.value
         own["stream_chunks"] = len(facts.chunks)
@@ -157,7 +206,15 @@ def _metadata(facts: CallFacts, provider: str | None, capture_content: bool) -> 
         own["ending"] = facts.ending.value
     if facts.session.original_id is not None:
         own["original_session_id"] = facts.session.original_id
-    own = {name: value for name, value in own.items() if value is not None}
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def _with_callers(own: dict[str, Any], facts: CallFacts, capture_content: bool) -> dict[str, Any]:
+    """Our facts, and the caller's own metadata beside them."""
+    metadata: dict[str, Any] = {}
+    with guarded("read the caller's metadata"):
+        callers = _callers_metadata(facts)
+        metadata.update(callers if capture_content else without_content(callers, kept=frozenset()))
     collided = {name: metadata.pop(name) for name in list(metadata) if name in OWN_NAMES or name in facts.attributes}
     if collided:
         metadata["user_metadata"] = collided
@@ -173,27 +230,18 @@ def _callers_metadata(facts: CallFacts) -> dict[str, Any]:
     return found
 
 
-def _identity(facts: CallFacts, provider: str | None) -> dict[str, Any]:
-    response: Any = facts.result
-    if facts.is_stream:
-        response = facts.chunks[-1] if facts.chunks else None
-    hidden = hidden_params_of(response)
-    identity = {
-        "operation_name": facts.operation.value,
-        "litellm_version": facts.litellm_version,
-        "litellm_call_id": field_of(hidden, "litellm_call_id") or facts.arguments.get("litellm_call_id"),
-        "litellm_trace_id": facts.arguments.get("litellm_trace_id"),
-        "response_model": field_of(response, "model"),
-        "response_id": field_of(response, "id"),
-        "system_fingerprint": field_of(response, "system_fingerprint"),
-        "api_base": field_of(hidden, "api_base") or facts.api_base,
-        "provider": provider,
-        "finish_reason": _finish_reason(facts),
-    }
-    return {name: str(value) for name, value in identity.items() if value}
+def _finish_reason(facts: CallFacts) -> str | None:
+    reason = _reason(facts)
+    return None if reason is None else str(reason)
 
 
-def _finish_reason(facts: CallFacts) -> Any:
+def _reason(facts: CallFacts) -> Any:
+    if facts.operation is Operation.RESPONSES:
+        return status_of(facts.result)
+    if facts.operation is Operation.MESSAGES:
+        return field_of(facts.result, "stop_reason")
+    if facts.operation is Operation.GENERATE:
+        return google_outputs(facts)["finish_reason"] if field_of(facts.result, "candidates") else None
     if not facts.is_stream:
         choices = field_of(facts.result, "choices")
         return field_of(choices[0], "finish_reason") if choices else None
@@ -213,8 +261,10 @@ def _choices(chunk: Any) -> Any:
 
 def _attempt(facts: CallFacts) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if facts.item is not None:
+        found["item"] = facts.item
     if facts.is_chain:
-        found["attempts"] = facts.attempt_count
+        found["attempts" if facts.has_attempts else "items"] = facts.attempt_count
         found["deployment_id"] = field_of(hidden_params_of(facts.result), "model_id")
     attempt = facts.attempt
     if attempt is not None:
@@ -226,11 +276,51 @@ def _attempt(facts: CallFacts) -> dict[str, Any]:
             found["is_fallback"] = True
             found["fallback_depth"] = attempt.fallback_depth
             found["original_model_group"] = attempt.original_model_group
-    if facts.error is not None:
-        found["error_type"] = facts.error.type_name
-        found["error_module"] = facts.error.module
-        found["status_code"] = facts.error.status_code
     return found
+
+
+def _error_metadata(facts: CallFacts) -> dict[str, Any]:
+    error = facts.error
+    if error is None:
+        return {}
+    return {
+        "error_type": error.type_name,
+        "error_module": error.module,
+        "error_code": error.code,
+        "status_code": error.status_code,
+        "retry_after_s": _seconds(error.retry_after),
+        "error_debug_info": error.debug_info,
+    }
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """`retry-after` in seconds. Some servers send a date; what is left of the wait then, only they know."""
+    try:
+        return None if retry_after is None else float(retry_after)
+    except ValueError:
+        return None
+
+
+def _raw(facts: CallFacts) -> dict[str, Any]:
+    requests = facts.requests
+    if requests is None:
+        return {}
+    found: dict[str, Any] = {"provider_requests": requests.count if requests.count > 1 else None}
+    if requests.raw_body is not None:
+        found["raw_request"] = {"url": requests.raw_url, "body": _json_of(requests.raw_body)}
+    if requests.raw_response is not None:
+        found["raw_response"] = _json_of(requests.raw_response)
+    return found
+
+
+def _json_of(raw: Any) -> Any:
+    """What was sent or came back, as JSON where it is the text of some."""
+    if isinstance(raw, str | bytes):
+        try:
+            raw = orjson.loads(raw)
+        except (orjson.JSONDecodeError, UnicodeEncodeError):
+            return raw if isinstance(raw, str) else plain_of(raw)
+    return without_blobs(plain_of(raw))
 
 
 def _error_text(facts: CallFacts, redactor: Redactor) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from honeyhive_autoinstrument.events.messages import plain_of
 from honeyhive_autoinstrument.events.schema import Event, SessionRow
+from honeyhive_autoinstrument.events.values import plain_of
 from honeyhive_autoinstrument.redaction import shorten_to_fit
 
 

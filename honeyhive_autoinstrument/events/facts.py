@@ -15,6 +15,22 @@ class Operation(Enum):
     TEXT = "text_completion"
     EMBEDDING = "embedding"
     IMAGE = "image_generation"
+    IMAGE_EDIT = "image_edit"
+    IMAGE_VARIATION = "image_variation"
+    VIDEO = "video_generation"
+    RESPONSES = "responses"
+    MESSAGES = "anthropic_messages"
+    GENERATE = "generate_content"
+    RERANK = "rerank"
+    MODERATION = "moderation"
+    TRANSCRIPTION = "transcription"
+    SPEECH = "speech"
+    OCR = "ocr"
+    SEARCH = "search"
+    BATCH = "batch"
+    """Several conversations, or one for several models; each is a Call of its own below it."""
+    OTHER = "other"
+    """What has no form of its own: arguments and answer as they are."""
 
 
 class Ending(Enum):
@@ -42,6 +58,31 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """A file, an image or a recording given as an argument. Open files are never read: that would move their position."""
+
+    name: str | None = None
+    media_type: str | None = None
+    size: int | None = None
+    data: bytes | None = None
+    """The bytes themselves, where they were at hand; they go no further than their hash."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What LiteLLM's logging object tells of the requests that a call led to (litellm_map.md 6)."""
+
+    count: int = 0
+    """Requests that LiteLLM made for the call, its own repetitions included; an SDK's below it are not seen."""
+    cost_parts: Mapping[str, Any] | None = None
+    """`cost_breakdown`: US dollars by part."""
+    raw_url: str | None = None
+    raw_body: object | None = None
+    raw_response: object | None = None
+    """With CAPTURE_RAW: the last request as sent, and its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorFacts:
     """An exception as text and numbers; the exception itself would keep frames and their locals alive."""
 
@@ -50,6 +91,14 @@ class ErrorFacts:
     message: str
     status_code: int | None = None
     provider: str | None = None
+    code: str | None = None
+    """The provider's own, for example `context_length_exceeded`."""
+    retry_after: str | None = None
+    """The header of the answer, seconds or a date."""
+    debug_info: str | None = None
+    """LiteLLM's `litellm_debug_info`; holds the API base and may hold the prompt."""
+    headers: Mapping[str, Any] | None = None
+    """Of the provider's answer, where LiteLLM keeps them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +123,11 @@ class CallFacts:
     name: str
     """Event name, for example `litellm.acompletion`."""
     is_chain: bool
-    """Whether the Call only led to other Calls (Router, retries): its tokens are theirs."""
+    """Whether the Call only led to other Calls (Router, retries, batches): its tokens are theirs."""
+    has_attempts: bool = True
+    """Of a chain: whether the Calls below it are tries to answer it, or pieces of work of their own (a batch's items)."""
+    is_tool: bool = False
+    """Whether the Call looks something up (a search, a stored response) and no model works on it."""
     event_id: str
     parent_id: str
     session: Session
@@ -89,6 +142,13 @@ class CallFacts:
     chunks: Sequence[object] = ()
     """What a stream handed out, in order."""
     is_stream: bool = False
+    hidden: object | None = None
+    """LiteLLM's notes on a stream, `_hidden_params`; an answer that is no stream carries its own."""
+    is_usage_reported: bool = False
+    """Of a stream: whether the provider itself sent a usage."""
+    item: int | None = None
+    """Place in a batch, from 1."""
+    requests: RequestFacts | None = None
     time_to_first_token_ms: float | None = None
     error: ErrorFacts | None = None
     attempt: Attempt | None = None

@@ -1,75 +1,39 @@
-"""Request and response shapes -> inputs and outputs. Pure; LiteLLM's objects and plain dictionaries are read alike.
+"""Chat and text completions: messages, choices and their streams -> inputs and outputs. Pure.
 
-Shapes of the event: honeyhive_api.md 3.2 to 3.4. Shapes of the responses: litellm_map.md 4.1, 4.5.
+LiteLLM's objects and plain dictionaries are read alike. Shapes of the event: honeyhive_api.md 3.2 to 3.4. Shapes of the
+responses: litellm_map.md 4.1, 4.5.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import base64
+import binascii
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, time, timedelta
-from decimal import Decimal
-from enum import Enum
-from pathlib import PurePath
 from typing import Any
-from uuid import UUID
 
-import orjson
+from honeyhive_autoinstrument.events.facts import CallFacts
+from honeyhive_autoinstrument.events.values import (
+    blob_of_bytes,
+    field_of,
+    fields_of,
+    json_text,
+    plain_of,
+    without_blobs,
+    without_nothing,
+)
 
-from honeyhive_autoinstrument.events.facts import CallFacts, Operation
-
-PYDANTIC_MARK = "__pydantic_validator__"
-"""Every pydantic class has one of its own in its dictionary."""
-
-
-def field_of(value: Any, name: str) -> Any:
-    """A field of a dictionary or an attribute of an object; None where there is none.
-
-    Pydantic keeps fields, private attributes and extra fields in three dictionaries. They are read directly: asking such
-    an object for a name that it does not have raises inside, and takes microseconds, some forty times an event.
-    """
-    if value is None:
-        return None
-    kind = type(value)
-    if kind is dict:
-        return value.get(name)
-    if PYDANTIC_MARK in kind.__dict__:
-        found = value.__dict__.get(name)
-        if found is None:
-            private = value.__pydantic_private__
-            if private is not None:
-                found = private.get(name)
-            if found is None and value.__pydantic_extra__:
-                found = value.__pydantic_extra__.get(name)
-        return found
-    if isinstance(value, Mapping):
-        return value.get(name)
-    return getattr(value, name, None)
+Outputs = dict[str, Any]
 
 
-def inputs_of(facts: CallFacts) -> dict[str, Any]:
-    """The `inputs` bucket: what the model was given."""
-    return INPUTS[facts.operation](facts.arguments)
-
-
-def outputs_of(facts: CallFacts) -> dict[str, Any]:
-    """The `outputs` bucket: what came back, or as much of a stream as was read."""
-    if facts.is_stream:
-        return merge_chunks(facts.chunks, facts.operation)
-    if facts.result is None:
-        return {}
-    return OUTPUTS[facts.operation](facts.result if facts.answer is None else facts.answer)
-
-
-def _chat_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def chat_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`chat_history`: the messages as the caller passed them."""
     messages = arguments.get("messages")
     if isinstance(messages, str):
         messages = [messages]
-    return {"chat_history": [_message(each) for each in messages] if isinstance(messages, Sequence) else []}
+    return {"chat_history": [message_of(each) for each in messages] if isinstance(messages, Sequence) else []}
 
 
-def _message(message: Any) -> Any:
+def message_of(message: Any) -> dict[str, Any]:
     """A message as the schema wants it: a role, and content even where there is none."""
     plain = plain_of(message)
     if not isinstance(plain, dict):
@@ -78,7 +42,7 @@ def _message(message: Any) -> Any:
     if not isinstance(plain.get("role"), str) or not plain["role"]:
         plain["role"] = "user"
     if plain.get("tool_calls"):
-        plain["tool_calls"] = [_tool_call(each) for each in plain["tool_calls"]]
+        plain["tool_calls"] = [tool_call_of(each) for each in plain["tool_calls"]]
     else:
         plain.pop("tool_calls", None)
     for name in ("name", "tool_call_id"):
@@ -90,6 +54,9 @@ def _message(message: Any) -> Any:
         plain["content"] = _content(plain["content"])
     elif "tool_calls" not in plain and "function_call" not in plain:
         plain["content"] = None
+    for name in ("audio", "images"):
+        if name in plain:
+            plain[name] = without_blobs(plain[name])
     return plain
 
 
@@ -99,158 +66,167 @@ def _content(content: Any) -> Any:
         return content
     if not isinstance(content, list):
         return str(content)
-    return [_part(each) for each in content]
+    return [part_of(each) for each in content]
 
 
-def _part(part: Any) -> dict[str, Any]:
+def part_of(part: Any) -> dict[str, Any]:
+    """A part of a message's content: with a type, and without blobs."""
     if not isinstance(part, dict) or part.get("type") is None:
         return {"type": "text", "text": str(part)}
-    return part if isinstance(part["type"], str) else {**part, "type": str(part["type"])}
+    plain: dict[str, Any] = without_blobs(part)
+    return plain if isinstance(plain["type"], str) else {**plain, "type": str(plain["type"])}
 
 
-def _text_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    given = arguments.get("prompt")
-    if isinstance(given, list) and not _is_token_ids(given):
-        return {"prompt": [_text_or_count(each) for each in given]}
-    return {"prompt": _text_or_count(given)}
+def tool_call_of(call: Any) -> dict[str, Any]:
+    """A tool call of OpenAI's form; arguments are JSON text. Calls of other types (`custom`) keep what they have."""
+    function = field_of(call, "function")
+    custom = field_of(call, "custom")
+    if function is None and custom is not None:
+        return tool_call(field_of(call, "id"), field_of(custom, "name"), field_of(custom, "input"))
+    return tool_call(field_of(call, "id"), field_of(function, "name"), field_of(function, "arguments"))
 
 
-def _embedding_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    given = arguments.get("input")
-    chunks = given if isinstance(given, list) and not _is_token_ids(given) else [given]
-    return {"chunks": [_text_or_count(each) for each in chunks]}
+def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
+    """`{id, type: "function", function: {name, arguments}}` (honeyhive_api.md 3.3)."""
+    return {
+        "id": str(call_id or ""),
+        "type": "function",
+        "function": {"name": str(name or ""), "arguments": json_text(arguments)},
+    }
 
 
-def _text_or_count(given: Any) -> Any:
-    return {"tokens": len(given)} if _is_token_ids(given) else plain_of(given)
-
-
-def _is_token_ids(given: Any) -> bool:
-    return isinstance(given, list) and bool(given) and isinstance(given[0], int)
-
-
-def _image_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {"prompt": plain_of(arguments.get("prompt"))}
-
-
-INPUTS: Mapping[Operation, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    Operation.CHAT: _chat_inputs,
-    Operation.TEXT: _text_inputs,
-    Operation.EMBEDDING: _embedding_inputs,
-    Operation.IMAGE: _image_inputs,
-}
-
-
-def _chat_outputs(response: Any) -> dict[str, Any]:
-    choices = field_of(response, "choices") or []
+def chat_outputs(facts: CallFacts) -> Outputs:
+    """The first choice's message; all of them under `choices` where there are several."""
+    response: Any = facts.result
+    choices = field_of(facts.answer or response, "choices") or []
     outputs = [_choice(each) for each in choices]
     if not outputs:
         return {"role": "assistant", "content": None}
+    own = provider_fields_of(response)
+    if own:
+        first = outputs[0]
+        first["provider_specific_fields"] = {**first.get("provider_specific_fields", {}), **own}
+    return with_choices(outputs)
+
+
+def with_choices(outputs: list[Outputs]) -> Outputs:
+    """One choice as it is; of several the first one's fields, and all of them."""
     first = outputs[0]
     return first if len(outputs) == 1 else {**first, "choices": outputs}
 
 
-MESSAGE_FIELDS = ("refusal", "reasoning_content", "thinking_blocks", "annotations", "audio", "images", "function_call")
+MESSAGE_FIELDS = {
+    "refusal": "refusal",
+    "reasoning_content": "reasoning",
+    "thinking_blocks": "thinking_blocks",
+    "annotations": "annotations",
+    "audio": "audio",
+    "images": "images",
+    "function_call": "function_call",
+}
+"""Fields of a message beside role, content and tool calls, and their names in `outputs`."""
+
+RESPONSE_FIELDS = frozenset(
+    {
+        "id", "created", "model", "object", "choices", "usage", "system_fingerprint", "service_tier",
+        "provider_specific_fields", "stream_options", "data",
+    }
+)  # fmt: skip
+"""Fields of a response or chunk that every provider's has; others are the provider's own (Bedrock's `trace`, ...)."""
 
 
-def _choice(choice: Any) -> dict[str, Any]:
+def _choice(choice: Any) -> Outputs:
     message = field_of(choice, "message")
-    output: dict[str, Any] = {
+    output: Outputs = {
         "role": field_of(message, "role") or "assistant",
         "content": _content(plain_of(field_of(message, "content"))),
         "finish_reason": field_of(choice, "finish_reason"),
     }
     calls = field_of(message, "tool_calls")
     if calls:
-        output["tool_calls"] = [_tool_call(each) for each in calls]
-    for name in MESSAGE_FIELDS:
+        output["tool_calls"] = [tool_call_of(each) for each in calls]
+    for name, ours in MESSAGE_FIELDS.items():
         value = field_of(message, name)
         if value:
-            output["reasoning" if name == "reasoning_content" else name] = plain_of(value)
-    return output
-
-
-def _tool_call(call: Any) -> dict[str, Any]:
-    function = field_of(call, "function")
-    return {
-        "id": str(field_of(call, "id") or ""),
-        "type": "function",
-        "function": {
-            "name": str(field_of(function, "name") or ""),
-            "arguments": _json_text(field_of(function, "arguments")),
-        },
+            output[ours] = without_blobs(plain_of(value))
+    logprobs = without_nothing(plain_of(field_of(choice, "logprobs")))
+    if logprobs:
+        output["logprobs"] = logprobs
+    own = {
+        **_own_fields(field_of(choice, "provider_specific_fields")),
+        **_own_fields(field_of(message, "provider_specific_fields")),
     }
-
-
-def _json_text(arguments: Any) -> str:
-    if isinstance(arguments, str):
-        return arguments
-    if arguments is None:
-        return ""
-    plain = plain_of(arguments)
-    try:
-        return orjson.dumps(plain, default=str).decode()
-    except TypeError:  # lone surrogates, numbers beyond 64 bits
-        return json.dumps(plain, default=str)
-
-
-def _text_outputs(response: Any) -> dict[str, Any]:
-    choices = field_of(response, "choices") or []
-    texts = [field_of(each, "text") for each in choices]
-    output: dict[str, Any] = {
-        "text": texts[0] if texts else None,
-        "finish_reason": field_of(choices[0], "finish_reason") if choices else None,
-    }
-    if len(texts) > 1:
-        output["choices"] = [
-            {"text": text, "finish_reason": field_of(choice, "finish_reason")}
-            for text, choice in zip(texts, choices, strict=True)
-        ]
+    own = {name: value for name, value in own.items() if MESSAGE_FIELDS.get(name) not in output}
+    if own:
+        output["provider_specific_fields"] = own
     return output
 
 
-def _embedding_outputs(response: Any) -> dict[str, Any]:
-    data = field_of(response, "data") or []
-    output: dict[str, Any] = {"num_embeddings": len(data)}
-    vector = field_of(data[0], "embedding") if data else None
-    if isinstance(vector, list):
-        output["dimensions"] = len(vector)
-    elif isinstance(vector, str):
-        # base64 of 32-bit floats (OpenAI, encoding_format="base64")
-        output["dimensions"] = len(vector) * 3 // 4 // 4
-    return output
+def _own_fields(fields: Any) -> dict[str, Any]:
+    plain = without_blobs(without_nothing(plain_of(fields)))
+    return plain if isinstance(plain, dict) else {}
 
 
-def _image_outputs(response: Any) -> dict[str, Any]:
-    images = []
-    for each in field_of(response, "data") or []:
-        image: dict[str, Any] = {}
-        if field_of(each, "url"):
-            image["url"] = field_of(each, "url")
-        if field_of(each, "b64_json"):
-            image["b64_json"] = blob_of(field_of(each, "b64_json"))
-        if field_of(each, "revised_prompt"):
-            image["revised_prompt"] = field_of(each, "revised_prompt")
-        images.append(image)
-    return {"images": images}
+def provider_fields_of(response: Any) -> dict[str, Any]:
+    """What a provider adds to a response or a chunk: `provider_specific_fields`, and fields that others do not have."""
+    own = _own_fields(field_of(response, "provider_specific_fields"))
+    for name, value in fields_of(response).items():
+        if value is not None and name not in RESPONSE_FIELDS and not name.startswith("_"):
+            plain = without_blobs(without_nothing(plain_of(value)))
+            if plain not in (None, {}, [], ""):
+                own[name] = plain
+    return own
 
 
-OUTPUTS: Mapping[Operation, Callable[[Any], dict[str, Any]]] = {
-    Operation.CHAT: _chat_outputs,
-    Operation.TEXT: _text_outputs,
-    Operation.EMBEDDING: _embedding_outputs,
-    Operation.IMAGE: _image_outputs,
-}
+def text_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`prompt`: a text, several, or the number of token ids."""
+    given = arguments.get("prompt")
+    if isinstance(given, list) and not is_token_ids(given):
+        return {"prompt": [text_or_count(each) for each in given]}
+    return {"prompt": text_or_count(given)}
 
 
-def blob_of(text: str) -> dict[str, Any]:
-    """Size and SHA-256 in place of a blob given as base64."""
-    data = text.encode("ascii", "replace")
-    return {"type": "base64", "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def text_or_count(given: Any) -> Any:
+    """The text, or the number of tokens where ids were given."""
+    return {"tokens": len(given)} if is_token_ids(given) else plain_of(given)
 
 
-def merge_chunks(chunks: Sequence[object], operation: Operation) -> dict[str, Any]:
+def is_token_ids(given: Any) -> bool:
+    """Whether a prompt is given as token ids."""
+    return isinstance(given, list) and bool(given) and isinstance(given[0], int)
+
+
+def text_outputs(facts: CallFacts) -> Outputs:
+    """`text` of the first choice; all of them under `choices` where there are several."""
+    choices = field_of(facts.answer or facts.result, "choices") or []
+    outputs = []
+    for choice in choices:
+        output: Outputs = {"text": field_of(choice, "text"), "finish_reason": field_of(choice, "finish_reason")}
+        logprobs = without_nothing(plain_of(field_of(choice, "logprobs")))
+        outputs.append({**output, "logprobs": logprobs} if logprobs else output)
+    return with_choices(outputs) if outputs else {"text": None, "finish_reason": None}
+
+
+def merged_chat(facts: CallFacts) -> Outputs:
     """The message that a stream's chunks add up to. Pieces of tool calls are merged by their index."""
+    choices = _merged_choices(facts.chunks)
+    outputs = [each.as_output() for each in choices]
+    own: dict[str, Any] = {}
+    for chunk in facts.chunks:
+        merge_fields(own, provider_fields_of(chunk))
+    if own:
+        outputs[0]["provider_specific_fields"] = {**outputs[0].get("provider_specific_fields", {}), **own}
+    return with_choices(outputs)
+
+
+def merged_text(facts: CallFacts) -> Outputs:
+    """The text that a stream's chunks add up to."""
+    return with_choices(
+        [{"text": each.content, "finish_reason": each.finish_reason} for each in _merged_choices(facts.chunks)]
+    )
+
+
+def _merged_choices(chunks: Sequence[object]) -> list[_Merged]:
     choices: dict[int, _Merged] = {}
     for chunk in chunks:
         for choice in field_of(chunk, "choices") or ():
@@ -259,17 +235,26 @@ def merge_chunks(chunks: Sequence[object], operation: Operation) -> dict[str, An
             if merged is None:
                 merged = choices[index] = _Merged()
             merged.add(choice)
-    merged_choices = [choices[index] for index in sorted(choices)] or [_Merged()]
-    if operation is Operation.TEXT:
-        outputs = [{"text": each.content, "finish_reason": each.finish_reason} for each in merged_choices]
-    else:
-        outputs = [each.as_output() for each in merged_choices]
-    return outputs[0] if len(outputs) == 1 else {**outputs[0], "choices": outputs}
+    return [choices[index] for index in sorted(choices)] or [_Merged()]
 
 
 def _index_of(piece: Any) -> int:
     index = field_of(piece, "index")
     return index if type(index) is int else 0
+
+
+def merge_fields(into: dict[str, Any], fields: Mapping[str, Any]) -> None:
+    """Add a piece's fields to those before it: lists grow, dictionaries are filled, other values that differ are listed."""
+    for name, value in fields.items():
+        known = into.get(name)
+        if known is None or known == value:
+            into[name] = value
+        elif isinstance(known, list):
+            into[name] = [*known, *(value if isinstance(value, list) else [value])]
+        elif isinstance(known, dict) and isinstance(value, dict) and known.keys().isdisjoint(value):
+            into[name] = {**known, **value}
+        else:
+            into[name] = [known, value]
 
 
 class _Merged:
@@ -278,54 +263,68 @@ class _Merged:
     def __init__(self) -> None:
         self._role = "assistant"
         self._texts: list[str] = []
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
+        self._function = {"name": "", "arguments": ""}
+        self._audio: list[Any] = []
+        self._more: dict[str, list[Any]] = {}
+        self._own: dict[str, Any] = {}
         self.finish_reason: str | None = None
 
     def add(self, choice: Any) -> None:
         reason = field_of(choice, "finish_reason")
         if reason:
             self.finish_reason = reason
+        logprobs = field_of(choice, "logprobs")
+        if logprobs is not None:
+            self._more.setdefault("logprobs", []).append(logprobs)
         delta = field_of(choice, "delta")
         if delta is None:
             _append_text(self._texts, field_of(choice, "text"))
             return
-        self._role = field_of(delta, "role") or self._role
-        _append_text(self._texts, field_of(delta, "content"))
-        _append_text(self._reasoning, field_of(delta, "reasoning_content"))
-        _append_text(self._refusal, field_of(delta, "refusal"))
-        for piece in field_of(delta, "tool_calls") or ():
-            index = _index_of(piece)
-            call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": []})
-            call["id"] = call["id"] or field_of(piece, "id") or ""
-            function = field_of(piece, "function")
-            call["name"] = call["name"] or field_of(function, "name") or ""
-            _append_text(call["arguments"], field_of(function, "arguments"))
+        for name, value in fields_of(delta).items():
+            if value is None or value == "":
+                continue
+            if name == "content":
+                _append_text(self._texts, value)
+            elif name == "role":
+                self._role = value
+            elif name == "tool_calls":
+                for piece in value:
+                    self._add_call(piece)
+            elif name == "provider_specific_fields":
+                merge_fields(self._own, _own_fields(value))
+            elif name in MESSAGE_FIELDS:
+                self._more.setdefault(name, []).append(value)
+
+    def _add_call(self, piece: Any) -> None:
+        call = self._calls.setdefault(_index_of(piece), {"id": "", "name": "", "arguments": []})
+        call["id"] = call["id"] or field_of(piece, "id") or ""
+        function = field_of(piece, "function")
+        call["name"] = call["name"] or field_of(function, "name") or ""
+        _append_text(call["arguments"], field_of(function, "arguments"))
 
     @property
     def content(self) -> str:
         return "".join(self._texts)
 
-    def as_output(self) -> dict[str, Any]:
-        output: dict[str, Any] = {
+    def as_output(self) -> Outputs:
+        output: Outputs = {
             "role": self._role,
             "content": self.content or (None if self._calls else ""),
             "finish_reason": self.finish_reason,
         }
         if self._calls:
             output["tool_calls"] = [
-                {
-                    "id": call["id"],
-                    "type": "function",
-                    "function": {"name": call["name"], "arguments": "".join(call["arguments"])},
-                }
+                tool_call(call["id"], call["name"], "".join(call["arguments"]))
                 for _, call in sorted(self._calls.items())
             ]
-        if self._reasoning:
-            output["reasoning"] = "".join(self._reasoning)
-        if self._refusal:
-            output["refusal"] = "".join(self._refusal)
+        for name, pieces in self._more.items():
+            merged = MERGERS[name](pieces)
+            if merged:
+                output[MESSAGE_FIELDS.get(name, name)] = merged
+        own = {name: value for name, value in self._own.items() if MESSAGE_FIELDS.get(name) not in output}
+        if own:
+            output["provider_specific_fields"] = own
         return output
 
 
@@ -334,44 +333,80 @@ def _append_text(texts: list[str], piece: Any) -> None:
         texts.append(piece)
 
 
-def plain_of(value: Any, depth: int = 0) -> Any:
-    """A JSON-like copy: pydantic objects as their fields, classes by name, bytes by size, the rest as text."""
-    kind = type(value)
-    if kind is str or kind is int or kind is float or kind is bool or value is None:
-        return value
-    if depth > 40:
-        return "[too deep]"
-    if kind is dict:
-        return {str(key): plain_of(item, depth + 1) for key, item in value.items()}
-    if kind is list or kind is tuple or kind is set:
-        return [plain_of(item, depth + 1) for item in value]
-    if isinstance(value, bytes | bytearray | memoryview):
-        return {"type": "bytes", "size": len(value)}
-    if isinstance(value, type):
-        return class_as_plain(value)
-    if isinstance(value, Mapping):
-        return {str(key): plain_of(item, depth + 1) for key, item in value.items()}
-    fields = getattr(value, "__dict__", None)
-    if type(fields) is dict and PYDANTIC_MARK in kind.__dict__:
-        extra = getattr(value, "__pydantic_extra__", None) or {}
-        return {key: plain_of(item, depth + 1) for key, item in {**fields, **extra}.items()}
-    if isinstance(value, Enum):
-        return plain_of(value.value, depth + 1)
-    for scalar in (str, int, float):
-        if isinstance(value, scalar):
-            return scalar(value)
-    if isinstance(value, WRITTEN_AS_TEXT):
-        return str(value)
-    return f"<{kind.__module__}.{kind.__qualname__}>"
+def _joined(pieces: list[Any]) -> str:
+    return "".join(piece for piece in pieces if isinstance(piece, str))
 
 
-WRITTEN_AS_TEXT = (UUID, date, time, timedelta, Decimal, PurePath)
+def _listed(pieces: list[Any]) -> list[Any]:
+    return [
+        without_blobs(plain_of(each)) for piece in pieces for each in (piece if isinstance(piece, list) else [piece])
+    ]
 
 
-def class_as_plain(kind: type) -> dict[str, Any]:
-    """A class given as a parameter (`response_format=MyModel`): its name, and its JSON schema where it has one."""
-    plain: dict[str, Any] = {"class": kind.__qualname__}
-    schema = getattr(kind, "model_json_schema", None)
-    if callable(schema):
-        plain["json_schema"] = schema()
-    return plain
+def _thinking(pieces: list[Any]) -> list[dict[str, Any]]:
+    """Blocks of thinking: text comes in pieces, a signature ends a block, a redacted one comes whole."""
+    blocks: list[dict[str, Any]] = []
+    is_open = False
+    for piece in _listed(pieces):
+        if not isinstance(piece, dict):
+            continue
+        piece = without_nothing(piece)
+        if is_open and piece.get("type", "thinking") == blocks[-1].get("type"):
+            block = blocks[-1]
+            block["thinking"] = block.get("thinking", "") + piece.get("thinking", "")
+            block.update({name: value for name, value in piece.items() if name not in ("thinking", "type")})
+        else:
+            blocks.append(piece)
+        is_open = piece.get("type", "thinking") == "thinking" and "signature" not in piece
+    return blocks
+
+
+def _function_call(pieces: list[Any]) -> dict[str, str]:
+    names = [field_of(piece, "name") for piece in pieces]
+    return {
+        "name": next((name for name in names if name), ""),
+        "arguments": "".join(field_of(piece, "arguments") or "" for piece in pieces),
+    }
+
+
+def _audio(pieces: list[Any]) -> dict[str, Any]:
+    """Audio comes in pieces, each of them base64 of its own."""
+    audio: dict[str, Any] = {}
+    data = bytearray()
+    transcript: list[str] = []
+    for piece in pieces:
+        for name, value in fields_of(plain_of(piece)).items():
+            if name == "data" and isinstance(value, str):
+                try:
+                    data += base64.b64decode(value)
+                except (binascii.Error, ValueError):
+                    continue
+            elif name == "transcript":
+                _append_text(transcript, value)
+            elif value is not None:
+                audio[name] = value
+    if data:
+        audio["data"] = blob_of_bytes(bytes(data), "base64")
+    if transcript:
+        audio["transcript"] = "".join(transcript)
+    return audio
+
+
+def _logprobs(pieces: list[Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for piece in pieces:
+        merge_fields(merged, _own_fields(piece))
+    return merged
+
+
+MERGERS: Mapping[str, Callable[[list[Any]], Any]] = {
+    "refusal": _joined,
+    "reasoning_content": _joined,
+    "thinking_blocks": _thinking,
+    "annotations": _listed,
+    "audio": _audio,
+    "images": _listed,
+    "function_call": _function_call,
+    "logprobs": _logprobs,
+}
+"""How the pieces of a field add up."""

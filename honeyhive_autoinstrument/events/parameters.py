@@ -5,7 +5,16 @@ Sources: LiteLLM's signatures (main.py, images/main.py, 1.60 to 1.109), OpenAI's
 
 from __future__ import annotations
 
-CONTENT = frozenset({"messages", "prompt", "input", "tools", "functions", "suffix", "prediction"})
+CONTENT = frozenset(
+    {
+        "messages", "prompt", "input", "tools", "functions", "suffix", "prediction",
+        "system", "instructions", "response_id",  # Anthropic messages, Responses
+        "contents", "systemInstruction", "system_instruction",  # generate_content
+        "query", "documents", "document",  # rerank, search, OCR
+        "file", "image", "mask", "input_reference", "video_id",  # media
+        "questions", "fields", "state", "images", "agent",  # decisions, extraction, systemone, interactions
+    }
+)  # fmt: skip
 """What the model is given."""
 
 SETTINGS = frozenset(
@@ -18,6 +27,21 @@ SETTINGS = frozenset(
         "timeout", "request_timeout", "num_retries", "max_retries", "drop_params", "caching",
         "base_model", "region_name", "aws_region_name", "vertex_location", "api_version",
         "mock_testing_fallbacks", "priority", "specific_deployment",
+        # Responses
+        "max_output_tokens", "reasoning", "text", "text_format", "include", "truncation", "previous_response_id",
+        "conversation", "max_tool_calls", "context_management", "starting_after",
+        # Anthropic messages, generate_content
+        "stop_sequences", "container", "output_config", "config", "generationConfig", "generation_config", "toolConfig",
+        "tool_config", "safetySettings", "safety_settings", "cachedContent", "cached_content", "guardrailConfig",
+        # rerank, search, OCR, embeddings
+        "top_n", "rank_fields", "return_documents", "max_chunks_per_doc", "max_tokens_per_doc", "search_provider",
+        "max_results", "search_domain_filter", "max_tokens_per_page", "country", "pages", "include_image_base64",
+        "image_limit", "image_min_size", "input_type", "truncate", "task_type",
+        # audio, images, video
+        "voice", "speed", "language", "timestamp_granularities", "chunking_strategy", "input_fidelity",
+        "output_compression", "partial_images", "moderation", "seconds", "aspect_ratio",
+        # several models, tool loops, adapters, retries
+        "models", "max_workers", "adapter_id", "max_rounds", "max_iterations", "retry_strategy", "retrieval_config",
     }
 )  # fmt: skip
 """What tunes the call; goes to `config`."""
@@ -25,7 +49,7 @@ SETTINGS = frozenset(
 IDENTITY = frozenset(
     {
         "model", "custom_llm_provider", "user", "metadata", "litellm_metadata", "litellm_session_id",
-        "litellm_trace_id", "litellm_call_id",
+        "litellm_trace_id", "litellm_call_id", "safety_identifier", "prompt_cache_key",
     }
 )  # fmt: skip
 """Who calls what, and for whom."""
@@ -53,3 +77,21 @@ LITELLM_METADATA = frozenset(
     }
 )  # fmt: skip
 """Keys of `metadata` that LiteLLM's Router and Proxy write; they are read where they mean something, not copied."""
+
+RESPONSE_HEADERS = (
+    "x-ratelimit-", "ratelimit-", "anthropic-ratelimit-", "anthropic-organization-id", "openai-organization",
+    "openai-processing-ms", "openai-version", "openai-model", "x-request-id", "request-id", "x-amzn-requestid",
+    "x-amzn-bedrock-", "apim-request-id", "x-ms-region", "x-ms-client-request-id", "azureml-model-session",
+    "x-goog-", "x-vertex-", "cf-ray", "retry-after", "x-should-retry", "mistral-correlation-id", "x-mistral-", "x-groq-",
+    "x-kong-", "x-trace-id", "x-debug-trace-id", "x-endpoint-monthly-call-limit", "x-trial-endpoint-call-",
+)  # fmt: skip
+"""Beginnings of the names of response headers that CAPTURE_HEADERS records: limits and request ids. An allow-list."""
+
+REQUEST_ID_HEADERS = (
+    "x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-goog-request-id", "mistral-correlation-id",
+    "x-debug-trace-id", "x-trace-id",
+)  # fmt: skip
+"""Where providers put the id of a request, the best first."""
+
+PROVIDER_PREFIX = "llm_provider-"
+"""LiteLLM's prefix for the provider's own headers in `additional_headers` (litellm_map.md 4.2)."""

@@ -1,28 +1,40 @@
 """Tokens, cost, timings -> metadata of a model event. Pure.
 
 Where they go: honeyhive_api.md 3.3 (counts belong to `metadata`; session sums read them there). Where they come from:
-litellm_map.md 4.2 to 4.4. What is not known is left out; nothing is invented.
+litellm_map.md 4.2 to 4.4. What is not known is left out; what is estimated says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from honeyhive_autoinstrument.events.facts import CallFacts
-from honeyhive_autoinstrument.events.messages import field_of
+from honeyhive_autoinstrument.events.facts import CallFacts, Operation
+from honeyhive_autoinstrument.events.values import field_of, plain_of, without_nothing
+
+PROVIDER, LITELLM, ESTIMATED = "provider", "litellm", "estimated"
+"""`usage_source`: the provider counted; LiteLLM did, since the provider sent none; we estimate by the texts' length."""
 
 
 def usage_of(facts: CallFacts) -> tuple[Any, str | None]:
-    """LiteLLM's usage object of a call, and who counted: `provider` or `litellm`; (None, None) if nobody did."""
-    if not facts.is_stream:
-        usage = field_of(facts.result, "usage")
-        return (usage, "provider") if _counts_anything(usage) else (None, None)
-    return usage_of_chunks(facts.chunks)
+    """The usage of a call and who counted; (None, None) if nobody did."""
+    if _is_piecewise(facts):
+        usage = usage_of_chunks(facts.chunks)
+        return usage, None if usage is None else PROVIDER if facts.is_usage_reported else LITELLM
+    for name in ("usage", "usageMetadata", "usage_metadata"):
+        usage = field_of(facts.result, name)
+        if counts_anything(usage):
+            return usage, PROVIDER
+    meta = field_of(facts.result, "meta")  # Cohere's rerank
+    for name in ("tokens", "billed_units"):
+        if counts_anything(field_of(meta, name)):
+            return field_of(meta, name), PROVIDER
+    return None, None
 
 
-def usage_of_chunks(chunks: Sequence[object]) -> tuple[Any, str | None]:
-    """Usage of a stream: of a chunk that the provider sent it with, else what LiteLLM left on the last content chunk.
+def usage_of_chunks(chunks: Sequence[object]) -> Any:
+    """Usage of a stream of chunks: the one that a chunk brings, where the caller asked for it with
+    `stream_options={"include_usage": True}`, else the one that LiteLLM left on the last content chunk.
 
     0/0 on a stream means unknown: LiteLLM 1.105 to 1.108 report that where the provider sent none (litellm_map.md 4.3).
     """
@@ -30,23 +42,28 @@ def usage_of_chunks(chunks: Sequence[object]) -> tuple[Any, str | None]:
     last = chunks[-USAGE_WITHIN:]
     for chunk in reversed(last):
         usage = field_of(chunk, "usage")
-        if _counts_anything(usage):
-            return usage, "provider"
+        if counts_anything(usage):
+            return usage
     for chunk in reversed(last):
         usage = field_of(field_of(chunk, "_hidden_params"), "usage")
-        if _counts_anything(usage):
-            return usage, "litellm"
-    return None, None
+        if counts_anything(usage):
+            return usage
+    return None
 
 
 USAGE_WITHIN = 8
 
+PROMPT_NAMES = ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count")
+COMPLETION_NAMES = ("completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count")
+TOTAL_NAMES = ("total_tokens", "totalTokenCount", "total_token_count", "search_units")
 
-def _counts_anything(usage: Any) -> bool:
-    if usage is None:
+
+def counts_anything(usage: Any) -> bool:
+    """Whether a usage says something. All zero says nothing."""
+    if usage is None or isinstance(usage, str | int | float):
         return False
     return bool(
-        _first_of(usage, "prompt_tokens", "input_tokens") or _first_of(usage, "completion_tokens", "output_tokens")
+        _first_of(usage, *PROMPT_NAMES) or _first_of(usage, *COMPLETION_NAMES) or _first_of(usage, *TOTAL_NAMES)
     )
 
 
@@ -54,48 +71,128 @@ def _first_of(usage: Any, *names: str) -> Any:
     return next((value for value in (field_of(usage, name) for name in names) if value is not None), None)
 
 
-def token_metadata(usage: Any) -> dict[str, Any]:
-    """Token counts under the names that HoneyHive reads; both pairs of names, as its own instrumentation sends them."""
+def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
+    """Token counts under the names that HoneyHive reads; both pairs of names, as its own instrumentation sends them.
+
+    Parts of a count (cached, reasoning, audio, image) only where there are any.
+    """
     if usage is None:
         return {}
-    # Images (gpt-image-1) and Responses count under the second names (litellm_map.md 4.3).
-    prompt = _count(_first_of(usage, "prompt_tokens", "input_tokens"))
-    completion = _count(_first_of(usage, "completion_tokens", "output_tokens"))
-    prompt_details = field_of(usage, "prompt_tokens_details")
-    completion_details = field_of(usage, "completion_tokens_details")
+    prompt = _count(_first_of(usage, *PROMPT_NAMES))
+    completion = _count(_first_of(usage, *COMPLETION_NAMES))
+    prompt_details = _first_of(usage, "prompt_tokens_details", "input_tokens_details")
+    completion_details = _first_of(usage, "completion_tokens_details", "output_tokens_details")
+    read = _some(_first_of(prompt_details, "cached_tokens")) or _some(
+        _first_of(usage, "cache_read_input_tokens", "cachedContentTokenCount", "cached_content_token_count")
+    )
+    written = _some(_first_of(usage, "cache_creation_input_tokens")) or _some(
+        _first_of(prompt_details, "cache_creation_tokens", "cache_write_tokens")
+    )
+    reasoning = _some(_first_of(completion_details, "reasoning_tokens")) or _some(
+        _first_of(usage, "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count")
+    )
+    if operation is Operation.MESSAGES and prompt is not None:
+        # Anthropic counts what it read from and wrote to its cache apart; LiteLLM's prompt_tokens include it, and so do
+        # those of every other provider.
+        prompt += (read or 0) + (written or 0)
+    if operation is Operation.GENERATE and completion is not None:
+        completion += reasoning or 0  # Google counts thoughts apart
+    total = _count(_first_of(usage, *TOTAL_NAMES[:3]))
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
     counts = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "input_tokens": prompt,
         "output_tokens": completion,
-        "total_tokens": _count(field_of(usage, "total_tokens")),
-        "cache_read_input_tokens": _count(field_of(prompt_details, "cached_tokens"))
-        or _count(field_of(usage, "cache_read_input_tokens")),
-        "cache_write_input_tokens": _count(field_of(usage, "cache_creation_input_tokens"))
-        or _count(field_of(prompt_details, "cache_creation_tokens")),
-        "reasoning_tokens": _count(field_of(completion_details, "reasoning_tokens")),
+        "total_tokens": total,
+        "cache_read_input_tokens": read,
+        "cache_write_input_tokens": written,
+        "reasoning_tokens": reasoning,
+        "audio_input_tokens": _some(field_of(prompt_details, "audio_tokens")),
+        "audio_output_tokens": _some(field_of(completion_details, "audio_tokens")),
+        "image_input_tokens": _some(field_of(prompt_details, "image_tokens")),
+        "image_output_tokens": _some(field_of(completion_details, "image_tokens")),
+        "search_units": _some(field_of(usage, "search_units")),
     }
-    return {name: count for name, count in counts.items() if count is not None}
+    known = {name: count for name, count in counts.items() if count is not None}
+    raw = without_nothing(plain_of(usage))
+    return {**known, "usage": raw} if raw else known
 
 
 def _count(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
+def _some(value: Any) -> int | None:
+    return _count(value) or None
+
+
+BYTES_PER_TOKEN = 4
+"""English text, as OpenAI's help page on tokens gives it; other texts have fewer bytes to a token or more."""
+
+
+def estimated_tokens(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts by the length of the texts, for a stream that ended without any."""
+    prompt, completion = _tokens_of(inputs), _tokens_of({**outputs, "role": None, "finish_reason": None})
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "input_tokens": prompt,
+        "output_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+
+
+def _tokens_of(value: Any) -> int:
+    return -(-_bytes_of(value) // BYTES_PER_TOKEN)
+
+
+def _bytes_of(value: Any) -> int:
+    if type(value) is str:
+        return len(value.encode("utf-8", "replace"))
+    if type(value) is dict:
+        # A blob has a digest in its place, which nobody is charged for.
+        return 0 if "sha256" in value else sum(_bytes_of(item) for key, item in value.items() if key not in NO_TEXT)
+    if type(value) is list:
+        return sum(_bytes_of(item) for item in value)
+    return 0
+
+
+NO_TEXT = frozenset({"role", "type", "id", "tool_call_id", "choices", "url"})
+
+
 def is_cache_hit(facts: CallFacts) -> bool:
     """Whether LiteLLM answered from its own cache (litellm_map.md 4.2)."""
-    return field_of(hidden_params_of(facts.result), "cache_hit") is True
+    return field_of(hidden_params_of(facts.result), "cache_hit") is True or field_of(facts.hidden, "cache_hit") is True
 
 
-def cost_of(facts: CallFacts) -> float | None:
-    """US dollars: of the response where LiteLLM put it, else the price computed afterwards; a cache hit costs nothing."""
+def cost_metadata(facts: CallFacts) -> dict[str, Any]:
+    """`cost` in US dollars and where it comes from: LiteLLM's with the response, else its price table; a cache hit costs
+    nothing. `cost_parts` where LiteLLM has them."""
     if is_cache_hit(facts):
-        return 0.0
-    if not facts.is_stream:
-        cost = field_of(hidden_params_of(facts.result), "response_cost")
-        if isinstance(cost, int | float) and cost > 0:
-            return float(cost)
-    return facts.cost_usd
+        return {"cost": 0.0, "cost_source": "cache", "cache_hit": True}
+    found: dict[str, Any] = {}
+    cost = None if _is_piecewise(facts) else field_of(hidden_params_of(facts.result), "response_cost")
+    if isinstance(cost, int | float) and cost > 0:
+        found = {"cost": float(cost), "cost_source": "response"}
+    elif facts.cost_usd is not None:
+        found = {"cost": facts.cost_usd, "cost_source": "price_table"}
+    parts = facts.requests.cost_parts if facts.requests is not None else None
+    if isinstance(parts, Mapping) and found.get("cost_source") == "response":
+        known = {
+            name: value
+            for name, value in parts.items()
+            if isinstance(value, int | float) and not isinstance(value, bool) and value and name.endswith("_cost")
+        }
+        if known:
+            found["cost_parts"] = known
+    return found
+
+
+def _is_piecewise(facts: CallFacts) -> bool:
+    """Streams of chunks have a placeholder where the cost would be (litellm_map.md 4.2)."""
+    return facts.is_stream and facts.operation in (Operation.CHAT, Operation.TEXT)
 
 
 def hidden_params_of(response: Any) -> Any:

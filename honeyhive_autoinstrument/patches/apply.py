@@ -7,6 +7,7 @@ identity. Works on `sys.modules`; never imports, never calls `getattr` on a modu
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,25 @@ from typing import Any
 
 from honeyhive_autoinstrument._faults import guarded, log
 from honeyhive_autoinstrument.capture.recorder import Recorder
-from honeyhive_autoinstrument.patches.hooks import Hook, Patched, carry_context
-from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, ROUTER_CORE, TARGETS, Target
+from honeyhive_autoinstrument.patches.hooks import (
+    CarryingExecutor,
+    CarryingModule,
+    Hook,
+    Patched,
+    ServedMethod,
+    carry_context,
+    note_answer,
+    note_request,
+)
+from honeyhive_autoinstrument.patches.targets import (
+    CONTEXT_CARRIERS,
+    ENDPOINTS,
+    EXECUTORS,
+    LOGGING,
+    ROUTER_CORE,
+    TARGETS,
+    Target,
+)
 
 INNER_CELL = "original_function"
 """The variable by which LiteLLM's `client` decorator holds the function that it wraps."""
@@ -44,6 +62,8 @@ class Patches:
         """Wrappers of functions, by id; names that hold one are found again by it."""
         self._done: dict[Target, tuple[object, object]] = {}
         """What is wrapped already: the module or class, and the original in it."""
+        self._noted: set[tuple[str, object]] = set()
+        """Methods of LiteLLM's logging class that are wrapped."""
         self.missing: list[str] = []
         """Event names of Targets that this LiteLLM does not have."""
 
@@ -72,6 +92,11 @@ class Patches:
                 if original is not None and not isinstance(original, Patched):
                     replaced[id(original)] = Patched(original, carry_context)
                     originals.append(original)
+        with guarded("carry the context into batches"):
+            self._wrap_executors()
+        for name, wrapper in (("pre_call", note_request), ("post_call", note_answer)):
+            with guarded(f"wrap {name}"):
+                self._wrap_logging(name, wrapper(self._recorder))
         if replaced:
             with guarded("rebind early names"):
                 self._rebind(replaced, everywhere=is_late)
@@ -93,6 +118,7 @@ class Patches:
         self._functions.clear()
         self._hooks.clear()
         self._done.clear()
+        self._noted.clear()
 
     def _put_back_functions(self) -> None:
         # By looking, not by a list of what was rebound: code that came later (`from litellm import completion`) holds our
@@ -127,23 +153,65 @@ class Patches:
             (vars(kind)[target.attribute] for kind in owner.__mro__ if target.attribute in vars(kind)), None
         )
         if original is None:
-            self._miss(target)
+            self._serve_method(target, owner)
             return
         if self._is_done(target, owner, original):
             return
-        is_own = target.attribute in vars(owner)
-        patched = Patched(original, self._hook(target, original).wrapper)
-        setattr(owner, target.attribute, patched)
+        self._set(target.event_name, owner, target.attribute, original, self._hook(target, original).wrapper)
+
+    def _serve_method(self, target: Target, owner: Any) -> None:
+        """A method that is no attribute of the class, but of what it makes."""
+        if target.attribute not in served_names(owner):
+            self._miss(target)
+            return
+        hook = Hook(target, target.positional, self._recorder)
+        self._hooks.append(hook)
+        served = ServedMethod(hook)
+        setattr(owner, target.attribute, served)
+        self._done[target] = owner, served
+
+        def undo() -> None:
+            delattr(owner, target.attribute)
+
+        self._changes.append(_Change(target.event_name, served, lambda: vars(owner).get(target.attribute), undo))
+
+    def _wrap_logging(self, name: str, wrapper: Callable[..., Any]) -> None:
+        module_name, class_name = LOGGING
+        module = sys.modules.get(module_name)
+        owner = vars(module).get(class_name) if module is not None else None
+        original = vars(owner).get(name) if owner is not None else None
+        if original is None or (name, owner) in self._noted:
+            return
+        self._noted.add((name, owner))
+        self._set(f"{class_name}.{name}", owner, name, original, wrapper)
+
+    def _set(self, place: str, owner: Any, name: str, original: Any, wrapper: Callable[..., Any]) -> None:
+        is_own = name in vars(owner)
+        patched = Patched(original, wrapper)
+        setattr(owner, name, patched)
 
         def undo() -> None:
             if is_own:
-                setattr(owner, target.attribute, original)
+                setattr(owner, name, original)
             else:
-                delattr(owner, target.attribute)
+                delattr(owner, name)
 
-        self._changes.append(
-            _Change(target.event_name, patched, lambda: vars(owner).get(target.attribute), undo),
-        )
+        self._changes.append(_Change(place, patched, lambda: vars(owner).get(name), undo))
+
+    def _wrap_executors(self) -> None:
+        """Names in one module of LiteLLM's; the thread pools of everybody else are left alone."""
+        module = sys.modules.get(EXECUTORS)
+        namespace = vars(module) if module is not None else {}
+        for name, replacement in (("ThreadPoolExecutor", lambda _: CarryingExecutor), ("concurrent", CarryingModule)):
+            original = namespace.get(name)
+            if original is None or original is CarryingExecutor or type(original) is CarryingModule:
+                continue
+            carrying = namespace[name] = replacement(original)
+
+            def undo(name: str = name, original: object = original) -> None:
+                namespace[name] = original
+
+            self._changes.append(_Change(f"{EXECUTORS}.{name}", carrying, functools.partial(namespace.get, name), undo))
 
     def _is_done(self, target: Target, holder: object, found: object) -> bool:
         """Whether the Target needs no wrapper any more. If not, it is noted as wrapped from now on.
@@ -154,7 +222,7 @@ class Patches:
         if known is not None and known[0] is holder and known[1] is not found:
             return True
         self._done[target] = holder, found
-        return isinstance(found, Patched)
+        return isinstance(found, Patched | ServedMethod)
 
     def _hook(self, target: Target, original: Any) -> Hook:
         hook = Hook(target, positional_names(target, original), self._recorder)
@@ -221,6 +289,31 @@ def class_behind(router: Any) -> Any:
     module = sys.modules.get(module_name)
     core = vars(module).get(name) if module is not None else None
     return core or vars(router).get("_core_class", router)
+
+
+def served_names(owner: Any) -> frozenset[str]:
+    """Names that a Router class gives its instances beside its own attributes.
+
+    Up to 1.109 `__init__` and its helpers assign them, so that their code names them; from 1.110 on a module lists them.
+    """
+    names: set[str] = set()
+    for member in list(vars(owner).values()):
+        code = getattr(member, "__code__", None)
+        if code is not None:
+            names.update(code.co_names)
+            names.update(text for constant in code.co_consts for text in _texts_of(constant))
+    endpoints = sys.modules.get(ENDPOINTS[0])
+    listed = vars(endpoints).get(ENDPOINTS[1]) if endpoints is not None else None
+    if listed is not None:
+        names.update(listed())
+    return frozenset(names)
+
+
+def _texts_of(constant: object) -> tuple[str, ...]:
+    """Names in a function's constants: some are assigned by `setattr`, from a tuple."""
+    if isinstance(constant, str):
+        return (constant,)
+    return tuple(each for each in constant if isinstance(each, str)) if isinstance(constant, tuple) else ()
 
 
 def positional_names(target: Target, original: Any) -> tuple[str, ...]:

@@ -9,11 +9,14 @@ import copy
 import functools
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import wrapt
 
 from honeyhive_autoinstrument._faults import faults
+from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.context import current_call, enter_call, leave_call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.patches.targets import Shape, Target
@@ -164,3 +167,98 @@ def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
             leave_call(call, surrounding)
 
     return wrapped(in_call, *args[1:], **kwargs)
+
+
+class CarryingExecutor(ThreadPoolExecutor):
+    """The thread pool in place of LiteLLM's in its batch functions: what runs on its threads finds the surrounding Call."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        call = current_call.get()
+        return super().submit(fn if call is None else _in_call(call, fn), *args, **kwargs)
+
+
+def _in_call(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        surrounding = enter_call(call)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            leave_call(call, surrounding)
+
+    return run
+
+
+class CarryingModule(ModuleType):
+    """`concurrent` as LiteLLM's batch functions see it, where they name the thread pool by its full name."""
+
+    def __init__(self, module: ModuleType) -> None:
+        super().__init__(module.__name__)
+        self._self_module = module
+        self.futures = CarryingModule(module.futures) if module.__name__ == "concurrent" else None
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "ThreadPoolExecutor":
+            return CarryingExecutor
+        own = ModuleType.__getattribute__(self, "__dict__")
+        if name == "futures" and own.get("futures") is not None:
+            return own["futures"]
+        return getattr(own["_self_module"], name)
+
+
+class ServedMethod:
+    """A Router method that is no attribute of its class: made for each instance by its `__init__` (up to 1.109), or served
+    by `__getattr__` (from 1.110 on).
+
+    A data descriptor, so that it comes before the instance's own attribute: routers that exist already are recorded, too.
+    """
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+        self._name = hook.target.attribute
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            raise AttributeError(f"type object {owner.__name__!r} has no attribute {self._name!r}")
+        try:
+            method = vars(instance)[self._name]
+        except (KeyError, TypeError):
+            serve = getattr(owner, "__getattr__", None)
+            if serve is None:
+                raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}") from None
+            method = serve(instance, self._name)
+        hook = self._hook
+
+        def around(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+            return hook.wrapper(wrapped, instance, args, kwargs)
+
+        return Patched(method, around)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        # What was read through us and is put back (a test's stub being taken out again) is stored bare.
+        instance.__dict__[self._name] = value.__wrapped__ if type(value) is Patched else value
+
+    def __delete__(self, instance: Any) -> None:
+        try:
+            del instance.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(self._name) from None
+
+
+def note_request(recorder: Recorder) -> Callable[..., Any]:
+    """Around `Logging.pre_call`."""
+
+    def wrapper(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        recorder.note_request(instance, kwargs)
+        return wrapped(*args, **kwargs)
+
+    return wrapper
+
+
+def note_answer(recorder: Recorder) -> Callable[..., Any]:
+    """Around `Logging.post_call`."""
+
+    def wrapper(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+        recorder.note_answer(kwargs)
+        return wrapped(*args, **kwargs)
+
+    return wrapper

@@ -113,9 +113,18 @@ def test_an_attempt_becomes_this_event() -> None:
             "total_tokens": 120,
             "cache_read_input_tokens": 64,
             "reasoning_tokens": 8,
+            "usage": {
+                "prompt_tokens": 100,
+                "completion_tokens": 20,
+                "total_tokens": 120,
+                "prompt_tokens_details": {"cached_tokens": 64},
+                "completion_tokens_details": {"reasoning_tokens": 8},
+            },
             "usage_source": "provider",
             "cost": 0.0025,
+            "cost_source": "response",
             "operation_name": "chat",
+            "call_type": "completion",
             "litellm_version": "1.2.3",
             "litellm_call_id": "call-1",
             "response_model": "gpt-4o-2024-08-06",
@@ -329,8 +338,8 @@ def test_blobs_and_vectors_become_their_size() -> None:
     images = event_of(facts_of({"model": "m", "prompt": "p"}, image, operation=Operation.IMAGE))["outputs"]["images"]
     embedded = event_of(facts_of({"model": "m", "input": "p"}, vectors, operation=Operation.EMBEDDING))["outputs"]
 
-    digest = hashlib.sha256(b"QUJD").hexdigest()
-    assert images == [{"b64_json": {"type": "base64", "size": 4, "sha256": digest}, "revised_prompt": "a cat"}]
+    digest = hashlib.sha256(b"ABC").hexdigest()
+    assert images == [{"b64_json": {"type": "base64", "size": 3, "sha256": digest}, "revised_prompt": "a cat"}]
     assert embedded == {"num_embeddings": 2, "dimensions": 3}
 
 

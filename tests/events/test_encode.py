@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from decimal import Decimal
 from enum import Enum
+from hashlib import sha256
 from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ import pydantic
 import pytest
 
 from honeyhive_autoinstrument.events.encode import encode
-from honeyhive_autoinstrument.events.messages import plain_of
+from honeyhive_autoinstrument.events.values import plain_of
 from honeyhive_autoinstrument.events.schema import Event, EventType
 
 
@@ -86,7 +87,7 @@ def test_an_event_above_the_limit_loses_the_middle_of_its_texts() -> None:
         (Colour.RED, "red"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (PurePosixPath("/a/b"), "/a/b"),
-        (b"bytes", {"type": "bytes", "size": 5}),
+        (b"bytes", {"type": "bytes", "size": 5, "sha256": sha256(b"bytes").hexdigest()}),
         ({1}, [1]),
         (Odd, {"class": "Odd"}),
         (True, True),

@@ -7,11 +7,17 @@ from typing import Any
 
 from tests.fakes.server import RESET, Reply, Request, Server
 from tests.fakes.wires import KEY, TEXT, USAGE, WORDS, Behaviour, Wire, served_as
+from tests.fakes.wires.anthropic import AnthropicWire
+from tests.fakes.wires.bedrock import BedrockWire
+from tests.fakes.wires.cohere import CohereWire
+from tests.fakes.wires.gemini import GeminiWire
 from tests.fakes.wires.openai import OpenAIWire
+from tests.fakes.wires.openai_media import MediaWire
+from tests.fakes.wires.openai_responses import ResponsesWire
 
 __all__ = ["KEY", "TEXT", "USAGE", "WORDS", "Behaviour", "FakeProvider", "served_as"]
 
-WIRES: tuple[Wire, ...] = (OpenAIWire(),)
+WIRES: tuple[Wire, ...] = (AnthropicWire(), BedrockWire(), OpenAIWire(), ResponsesWire(), MediaWire(), GeminiWire(), CohereWire())
 
 
 class FakeProvider(Server):

@@ -4,6 +4,7 @@ on the same port."""
 from __future__ import annotations
 
 import contextlib
+import email
 import json
 import socket
 import struct
@@ -24,7 +25,11 @@ class Request:
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body or b"null")
+        """The body; of a multipart form its text fields, {} where there is none (GET)."""
+        kind = self.headers.get("content-type", "")
+        if kind.startswith("multipart/form-data"):
+            return _form_fields(kind, self.body)
+        return json.loads(self.body) if self.body else {}
 
 
 @dataclass
@@ -166,6 +171,15 @@ class Server:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+
+
+def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
+    form = email.message_from_bytes(b"content-type: " + content_type.encode() + b"\r\n\r\n" + body)
+    return {
+        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True).decode()
+        for part in form.get_payload()
+        if not part.get_filename()
+    }
 
 
 def _cut(connection: socket.socket) -> None:

@@ -243,7 +243,7 @@ def test_a_call_that_the_collector_ends_while_the_first_is_taken_is_not_lost(rec
 PIPELINE_MODULES = ("honeyhive_autoinstrument.activation.pipeline", "honeyhive_autoinstrument.delivery.http")
 
 
-def test_a_call_with_a_model_list_is_recorded_as_the_requests_it_makes(
+def test_a_call_with_a_model_list_is_a_chain_of_the_requests_it_makes(
     recording: Recording, fake_provider: FakeProvider
 ) -> None:
     deployment = {"model": "openai/gpt-4o-mini", "api_base": fake_provider.base, "api_key": KEY}
@@ -255,7 +255,12 @@ def test_a_call_with_a_model_list_is_recorded_as_the_requests_it_makes(
     )
 
     assert len(fake_provider.calls) == 1
-    assert recording.event()["metadata"]["prompt_tokens"] == 11
+    chain, request = recording.events()
+    assert (chain["event_type"], chain["event_name"]) == ("chain", "litellm.completion")
+    assert (chain["metadata"]["items"], request["metadata"]["item"]) == (1, 1)
+    assert request["parent_id"] == chain["event_id"]
+    assert request["metadata"]["prompt_tokens"] == 11
+    assert "prompt_tokens" not in chain["metadata"]
 
 
 def test_calls_that_a_custom_provider_makes_are_children(recording: Recording) -> None:

@@ -5,10 +5,81 @@ Written after OpenAI's published API reference.
 
 from __future__ import annotations
 
+import struct
+from base64 import b64encode
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.server import Reply, Request
 from tests.fakes.wires import TEXT, USAGE, WORDS, Behaviour, served_as, sse
+
+
+@dataclass(frozen=True)
+class Special:
+    """What a chat answer has besides, or instead of, its text."""
+
+    message: dict[str, Any] = field(default_factory=dict)
+    deltas: tuple[dict[str, Any], ...] = ()
+    """The same in a stream; in the place of the text if the message has none."""
+    choice: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
+    """Of the whole answer, and of each chunk."""
+
+
+SOUND = b"RIFF a spoken greeting"
+REFUSAL = "I cannot help with that."
+CITATION = {
+    "type": "url_citation",
+    "url_citation": {"start_index": 0, "end_index": 5, "title": "Hello", "url": "https://news.example/hello"},
+}
+LOGPROBS = {
+    "content": [{"token": word, "logprob": -0.25, "bytes": list(word.encode()), "top_logprobs": []} for word in WORDS],
+    "refusal": None,
+}
+NO_DETAILS = {
+    "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 0,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 0,
+        "rejected_prediction_tokens": 0,
+    },
+}
+_SPOKEN = b64encode(SOUND).decode()
+SPECIALS = {
+    "reasoning": Special(
+        usage={"completion_tokens_details": {**NO_DETAILS["completion_tokens_details"], "reasoning_tokens": 4}},
+        answer={"service_tier": "default"},
+    ),
+    "cached": Special(usage={"prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 0}}),
+    "logprobs": Special(choice={"logprobs": LOGPROBS}),
+    "refusal": Special(
+        message={"content": None, "refusal": REFUSAL},
+        deltas=({"refusal": REFUSAL[:9]}, {"refusal": REFUSAL[9:]}),
+    ),
+    "annotations": Special(message={"annotations": [CITATION]}, deltas=({"annotations": [CITATION]},)),
+    "audio": Special(
+        message={
+            "content": None,
+            "audio": {"id": "audio_fake", "data": _SPOKEN, "expires_at": 1_760_003_600, "transcript": TEXT},
+        },
+        deltas=(
+            {"audio": {"id": "audio_fake", "transcript": TEXT[:6]}},
+            {"audio": {"id": "audio_fake", "transcript": TEXT[6:]}},
+            {"audio": {"id": "audio_fake", "data": _SPOKEN[:16]}},
+            {"audio": {"id": "audio_fake", "data": _SPOKEN[16:]}},
+            {"audio": {"id": "audio_fake", "expires_at": 1_760_003_600}},
+        ),
+        usage={
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 2, "text_tokens": 9},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 5, "text_tokens": 2},
+        },
+    ),
+}
+"""By Behaviour.special. Usage details, once there are any, are there in full, as OpenAI sends them."""
+IMAGE = b"\x89PNG\r\n\x1a\n a generated picture"
+VECTOR = (0.25, 0.5, 0.75)
 
 
 class OpenAIWire:
@@ -39,6 +110,8 @@ class OpenAIWire:
             return self._text_stream(body, how) if body.get("stream") else self._text(body)
         if route == "/embeddings":
             return self._embeddings(body)
+        if how.special == "gpt-image":
+            return self._image(body)
         return Reply.of({"created": 1, "data": [{"url": "https://images.example/1.png", "revised_prompt": "a cat"}]})
 
     def _route(self, request: Request) -> str:
@@ -53,25 +126,31 @@ class OpenAIWire:
             message = {"role": "assistant", "content": None, "tool_calls": how.tool_calls}
         reason = "tool_calls" if how.tool_calls else "stop"
         count = body.get("n") or 1
+        special = SPECIALS.get(how.special or "", Special())
+        message |= special.message
         return Reply.of(
             {
+                **special.answer,
                 "id": "chatcmpl-fake",
                 "object": "chat.completion",
                 "created": 1,
                 "model": served_as(body["model"]),
                 "system_fingerprint": "fp_fake",
                 "choices": [
-                    {"index": index, "message": message, "finish_reason": reason, "logprobs": None}
+                    {"index": index, "message": message, "finish_reason": reason, "logprobs": None, **special.choice}
                     for index in range(count)
                 ],
-                "usage": USAGE,
+                "usage": _usage(special),
             },
             headers={"x-request-id": "req_fake"},
         )
 
     def _chat_stream(self, body: dict[str, Any], how: Behaviour) -> Reply:
+        special = SPECIALS.get(how.special or "", Special())
+
         def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
             return {
+                **special.answer,
                 "id": "chatcmpl-fake",
                 "object": "chat.completion.chunk",
                 "created": 1,
@@ -92,11 +171,20 @@ class OpenAIWire:
                 )
             items.append(chunk({}, "tool_calls"))
         else:
-            items = [chunk({"role": "assistant", "content": WORDS[0]})]
-            items += [chunk({"content": word}) for word in WORDS[1:]]
+            words = WORDS if special.message.get("content", TEXT) else ()
+            deltas = [*({"content": word} for word in words), *special.deltas]
+            items = [chunk({"role": "assistant", **deltas[0]}), *map(chunk, deltas[1:])]
+            if "logprobs" in special.choice:
+                for item, logprob in zip(items, LOGPROBS["content"], strict=True):
+                    item["choices"][0]["logprobs"] = {"content": [logprob], "refusal": None}
             items.append(chunk({}, "stop"))
+        items = [
+            {**item, "choices": [{**item["choices"][0], "index": index}]}
+            for item in items
+            for index in range(body.get("n") or 1)
+        ]
         if (body.get("stream_options") or {}).get("include_usage"):
-            items.append({**chunk({}), "choices": [], "usage": USAGE})
+            items.append({**chunk({}), "choices": [], "usage": _usage(special)})
         return sse(items, how)
 
     def _text(self, body: dict[str, Any]) -> Reply:
@@ -122,21 +210,47 @@ class OpenAIWire:
             }
             for word, reason in [*((word, None) for word in WORDS), ("", "stop")]
         ]
+        if (body.get("stream_options") or {}).get("include_usage"):
+            items.append({**items[0], "choices": [], "usage": USAGE})
         return sse(items, how)
 
     def _embeddings(self, body: dict[str, Any]) -> Reply:
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        vector: Any = list(VECTOR[: body.get("dimensions")])
+        if body.get("encoding_format") == "base64":
+            vector = b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
         return Reply.of(
             {
                 "object": "list",
                 "model": body["model"],
-                "data": [
-                    {"object": "embedding", "index": index, "embedding": [0.25, 0.5, 0.75]}
-                    for index in range(len(inputs))
-                ],
+                "data": [{"object": "embedding", "index": index, "embedding": vector} for index in range(len(inputs))],
                 "usage": {"prompt_tokens": 5, "total_tokens": 5},
             }
         )
+
+    def _image(self, body: dict[str, Any]) -> Reply:
+        """As gpt-image-1 answers: no address but the picture, and tokens."""
+        return Reply.of(
+            {
+                "created": 1,
+                "background": "opaque",
+                "data": [{"b64_json": b64encode(IMAGE).decode()}] * (body.get("n") or 1),
+                "output_format": "png",
+                "quality": "low",
+                "size": "1024x1024",
+                "usage": {
+                    "input_tokens": 10,
+                    "input_tokens_details": {"image_tokens": 0, "text_tokens": 10},
+                    "output_tokens": 30,
+                    "total_tokens": 40,
+                },
+            },
+            headers={"x-request-id": "req_fake"},
+        )
+
+
+def _usage(special: Special) -> dict[str, Any]:
+    return {**USAGE, **NO_DETAILS, **special.usage} if special.usage else USAGE
 
 
 ROUTES = frozenset({"/chat/completions", "/completions", "/embeddings", "/images/generations"})
