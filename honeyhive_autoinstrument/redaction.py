@@ -120,7 +120,11 @@ class Redactor:
         if kind is dict:
             return {
                 key if is_plain_name(key) else self.text(str(key)): HIDDEN
-                if item is not None and item != "" and is_credential_name(key) and not _is_schema(item)
+                if item is not None
+                and item != ""
+                and is_credential_name(key)
+                and not _is_schema(item)
+                and not (key == "token" and "logprob" in value)  # a word of an answer and its probability
                 else self.value(item, depth + 1)
                 for key, item in value.items()
             }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
@@ -18,12 +18,10 @@ from honeyhive_autoinstrument.delivery.sink import Record
 from honeyhive_autoinstrument.events.build import build_event, session_row
 from honeyhive_autoinstrument.events.encode import encode
 from honeyhive_autoinstrument.events.facts import Session
-from honeyhive_autoinstrument.events.usage import usage_of_chunks
-from honeyhive_autoinstrument.events.values import field_of
 from honeyhive_autoinstrument.patches.library import (
     credentials_of_library,
     library_version,
-    price_of_usage,
+    price_of_tokens,
     provider_of,
 )
 from honeyhive_autoinstrument.redaction import Redactor, is_credential_name
@@ -65,12 +63,13 @@ class Encoder:
                 # Providers repeat keys in their answers, and a key need not have come with the call.
                 self._redactor.learn(texts_in(credentials_of_library()))
         session, session_body = self._session_of(call)
-        facts = call.facts(session, self._price_of(call), provider_of, self._litellm_version, self._attributes)
+        facts = call.facts(session, provider_of, self._litellm_version, self._attributes)
         event = build_event(
             facts,
             source=self._config.source,
             redactor=self._redactor,
             capture_headers=self._config.capture_headers,
+            price=self._price,
         )
         return Record(
             id=event.event_id,
@@ -116,35 +115,20 @@ class Encoder:
         row = session_row(session, source=self._config.source, attributes=self._attributes, redactor=self._redactor)
         return encode(row, max_bytes=self._config.max_event_bytes)
 
-    def _price_of(self, call: Call) -> float | None:
-        """LiteLLM's price of a stream; plain responses carry theirs."""
-        if not call.chunks or call.callee.is_chain:
-            return None
-        with guarded("price a stream"):
-            if self._has_priced:
-                return _price_of_chunks(call.arguments.get("model"), call.chunks)
-            if self._first_price.acquire(timeout=PRICE_WAIT_S):
-                try:
-                    price = _price_of_chunks(call.arguments.get("model"), call.chunks)
-                    self._has_priced = price is not None
-                    return price
-                finally:
-                    self._first_price.release()
+    def _price(
+        self, models: Sequence[str], provider: str | None, tokens: Mapping[str, int]
+    ) -> tuple[float, float] | None:
+        """LiteLLM's price of what its answer carries none for: streams, and answers in a provider's own form."""
+        if self._has_priced:
+            return price_of_tokens(models, provider, tokens)
+        if self._first_price.acquire(timeout=PRICE_WAIT_S):
+            try:
+                prices = price_of_tokens(models, provider, tokens)
+                self._has_priced = prices is not None
+                return prices
+            finally:
+                self._first_price.release()
         return None
-
-
-def _price_of_chunks(requested: Any, chunks: list[object]) -> float | None:
-    usage = usage_of_chunks(chunks)
-    if usage is None:
-        return None
-    provider = field_of(field_of(chunks[0], "_hidden_params"), "custom_llm_provider")
-    for model in (requested, field_of(chunks[0], "model")):
-        if model:
-            name = str(model).removeprefix(f"{provider}/") if provider else str(model)
-            price = price_of_usage(name, provider, usage)
-            if price is not None:
-                return price
-    return None
 
 
 def process_session_of(config: Config, process_name: str, started_ms: float) -> Session:

@@ -252,7 +252,6 @@ class Call:
     def facts(
         self,
         session: Session,
-        cost_usd: float | None,
         provider_of: Callable[[str], str | None],
         litellm_version: str | None,
         attributes: Mapping[str, str],
@@ -288,7 +287,6 @@ class Call:
             attempt_count=self.attempt_count,
             api_base=self.api_base,
             provider=None if self.callee.is_chain else self._provider(provider_of),
-            cost_usd=cost_usd,
             litellm_version=litellm_version,
             attributes=attributes,
         )

@@ -92,6 +92,7 @@ def anthropic_outputs(facts: CallFacts) -> Outputs:
             items.append(without_blobs(block))
     stop_sequence = field_of(response, "stop_sequence")
     more = {
+        "finish_reason": field_of(response, "stop_reason"),
         "tool_calls": calls,
         "reasoning": "".join(text_of(field_of(block, "thinking")) for block in thinking),
         "thinking_blocks": thinking,
@@ -102,7 +103,6 @@ def anthropic_outputs(facts: CallFacts) -> Outputs:
     return {
         "role": field_of(response, "role") or "assistant",
         "content": "".join(texts) if texts or not (calls or thinking or items) else None,
-        "finish_reason": field_of(response, "stop_reason"),
         **{name: value for name, value in more.items() if value},
     }
 

@@ -5,7 +5,7 @@ Pure. Every bucket passes the Redactor here, so nothing unredacted exists beyond
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from honeyhive_autoinstrument.events.responses import status_of
 from honeyhive_autoinstrument.events.schema import Event, EventType, SessionRow
 from honeyhive_autoinstrument.events.usage import (
     ESTIMATED,
+    Price,
     cost_metadata,
     estimated_tokens,
     hidden_params_of,
@@ -61,7 +62,13 @@ OWN_SESSION_KEYS = frozenset({"session_id"})
 """Keys of the caller's metadata that steer the recording and are no facts of the call."""
 
 
-def build_event(facts: CallFacts, *, source: str, redactor: Redactor, capture_headers: bool = False) -> Event:
+def no_price(models: Sequence[str], provider: str | None, tokens: Mapping[str, int]) -> None:
+    """Where nobody knows prices."""
+
+
+def build_event(
+    facts: CallFacts, *, source: str, redactor: Redactor, capture_headers: bool = False, price: Price = no_price
+) -> Event:
     """The Event of an ended Call. A part that cannot be read is left out and counted as a Fault; the rest is sent.
 
     :param capture_headers: whether the provider's response headers are recorded, those on the allow-list.
@@ -83,7 +90,7 @@ def build_event(facts: CallFacts, *, source: str, redactor: Redactor, capture_he
     with guarded("read the outputs of a call"):
         outputs = redactor.value(outputs_of(facts))
     with guarded("read the metadata of a call"):
-        own = _own_metadata(facts, provider, capture_headers)
+        own = _own_metadata(facts, provider, capture_headers, price)
         if facts.is_stream and not facts.is_chain and own.get("usage_source") is None:
             with guarded("estimate the usage of a stream"):
                 own.update(_estimate(facts, inputs, outputs))
@@ -180,15 +187,17 @@ def _provider(facts: CallFacts) -> str | None:
     return next((each for each in candidates if isinstance(each, str) and each), None)
 
 
-def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool) -> dict[str, Any]:
+def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool, price: Price) -> dict[str, Any]:
     own: dict[str, Any] = {**facts.attributes}
     if not facts.is_chain:
+        tokens: dict[str, Any] = {}
         with guarded("read usage"):
-            usage, usage_source = usage_of(facts)
-            own.update(token_metadata(usage, facts.operation))
+            usage, usage_source = usage_of(facts, provider)
+            tokens = token_metadata(usage, facts.operation)
+            own.update(tokens)
             own["usage_source"] = usage_source
         with guarded("read cost"):
-            own.update(cost_metadata(facts))
+            own.update(cost_metadata(facts, provider, tokens, price))
     with guarded("read the response's identity"):
         own.update(identity_of(facts, provider, capture_headers=capture_headers))
         own["finish_reason"] = _finish_reason(facts)
@@ -241,7 +250,7 @@ def _reason(facts: CallFacts) -> Any:
     if facts.operation is Operation.MESSAGES:
         return field_of(facts.result, "stop_reason")
     if facts.operation is Operation.GENERATE:
-        return google_outputs(facts)["finish_reason"] if field_of(facts.result, "candidates") else None
+        return google_outputs(facts).get("finish_reason") if field_of(facts.result, "candidates") else None
     if not facts.is_stream:
         choices = field_of(facts.result, "choices")
         return field_of(choices[0], "finish_reason") if choices else None
@@ -286,7 +295,7 @@ def _error_metadata(facts: CallFacts) -> dict[str, Any]:
     return {
         "error_type": error.type_name,
         "error_module": error.module,
-        "error_code": error.code,
+        "error_code": None if error.code == str(error.status_code) else error.code,
         "status_code": error.status_code,
         "retry_after_s": _seconds(error.retry_after),
         "error_debug_info": error.debug_info,

@@ -157,7 +157,5 @@ class CallFacts:
     api_base: str | None = None
     provider: str | None = None
     """By the name of the model; the response knows better where it says."""
-    cost_usd: float | None = None
-    """LiteLLM's price when the response does not carry it."""
     litellm_version: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)

@@ -123,11 +123,16 @@ def _candidate(candidate: Any) -> Outputs:
         for name, value in (candidate.items() if isinstance(candidate, dict) else ())
         if name not in CANDIDATE_FIELDS and value
     }
-    more = {"tool_calls": calls, "reasoning": "".join(thoughts), "items": items, "provider_specific_fields": own}
+    more = {
+        "finish_reason": text_of(reason),
+        "tool_calls": calls,
+        "reasoning": "".join(thoughts),
+        "items": items,
+        "provider_specific_fields": own,
+    }
     return {
         "role": "assistant",
         "content": "".join(texts) if texts or not calls else None,
-        "finish_reason": text_of(reason) if reason else None,
         **{name: value for name, value in more.items() if value},
     }
 

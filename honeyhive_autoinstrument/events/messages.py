@@ -17,6 +17,7 @@ from honeyhive_autoinstrument.events.values import (
     field_of,
     fields_of,
     json_text,
+    list_of,
     plain_of,
     without_blobs,
     without_nothing,
@@ -126,6 +127,9 @@ MESSAGE_FIELDS = {
 }
 """Fields of a message beside role, content and tool calls, and their names in `outputs`."""
 
+SAME_AS = {**MESSAGE_FIELDS, "reasoningContentBlocks": "thinking_blocks", "reasoningContent": "thinking_blocks"}
+"""Fields that LiteLLM leaves among a provider's own and repeats under another name (the last two: Bedrock)."""
+
 RESPONSE_FIELDS = frozenset(
     {
         "id", "created", "model", "object", "choices", "usage", "system_fingerprint", "service_tier",
@@ -140,15 +144,17 @@ def _choice(choice: Any) -> Outputs:
     output: Outputs = {
         "role": field_of(message, "role") or "assistant",
         "content": _content(plain_of(field_of(message, "content"))),
-        "finish_reason": field_of(choice, "finish_reason"),
     }
+    reason = field_of(choice, "finish_reason")
+    if reason:
+        output["finish_reason"] = reason
     calls = field_of(message, "tool_calls")
     if calls:
         output["tool_calls"] = [tool_call_of(each) for each in calls]
     for name, ours in MESSAGE_FIELDS.items():
         value = field_of(message, name)
         if value:
-            output[ours] = without_blobs(plain_of(value))
+            output[ours] = _thinking([value]) if name == "thinking_blocks" else without_blobs(plain_of(value))
     logprobs = without_nothing(plain_of(field_of(choice, "logprobs")))
     if logprobs:
         output["logprobs"] = logprobs
@@ -156,10 +162,13 @@ def _choice(choice: Any) -> Outputs:
         **_own_fields(field_of(choice, "provider_specific_fields")),
         **_own_fields(field_of(message, "provider_specific_fields")),
     }
-    own = {name: value for name, value in own.items() if MESSAGE_FIELDS.get(name) not in output}
-    if own:
-        output["provider_specific_fields"] = own
-    return output
+    return _with_own_fields(output, own)
+
+
+def _with_own_fields(output: Outputs, own: dict[str, Any]) -> Outputs:
+    """A provider's own fields, less those that LiteLLM gives under a name of its own as well."""
+    own = {name: value for name, value in own.items() if SAME_AS.get(name) not in output}
+    return {**output, "provider_specific_fields": own} if own else output
 
 
 def _own_fields(fields: Any) -> dict[str, Any]:
@@ -201,10 +210,10 @@ def text_outputs(facts: CallFacts) -> Outputs:
     choices = field_of(facts.answer or facts.result, "choices") or []
     outputs = []
     for choice in choices:
-        output: Outputs = {"text": field_of(choice, "text"), "finish_reason": field_of(choice, "finish_reason")}
-        logprobs = without_nothing(plain_of(field_of(choice, "logprobs")))
-        outputs.append({**output, "logprobs": logprobs} if logprobs else output)
-    return with_choices(outputs) if outputs else {"text": None, "finish_reason": None}
+        output: Outputs = {"text": field_of(choice, "text")}
+        more = {"finish_reason": field_of(choice, "finish_reason"), "logprobs": field_of(choice, "logprobs")}
+        outputs.append({**output, **without_nothing(plain_of(more))})
+    return with_choices(outputs) if outputs else {"text": None}
 
 
 def merged_chat(facts: CallFacts) -> Outputs:
@@ -222,7 +231,10 @@ def merged_chat(facts: CallFacts) -> Outputs:
 def merged_text(facts: CallFacts) -> Outputs:
     """The text that a stream's chunks add up to."""
     return with_choices(
-        [{"text": each.content, "finish_reason": each.finish_reason} for each in _merged_choices(facts.chunks)]
+        [
+            {"text": each.content, **({"finish_reason": each.finish_reason} if each.finish_reason else {})}
+            for each in _merged_choices(facts.chunks)
+        ]
     )
 
 
@@ -311,8 +323,9 @@ class _Merged:
         output: Outputs = {
             "role": self._role,
             "content": self.content or (None if self._calls else ""),
-            "finish_reason": self.finish_reason,
         }
+        if self.finish_reason:
+            output["finish_reason"] = self.finish_reason
         if self._calls:
             output["tool_calls"] = [
                 tool_call(call["id"], call["name"], "".join(call["arguments"]))
@@ -322,10 +335,7 @@ class _Merged:
             merged = MERGERS[name](pieces)
             if merged:
                 output[MESSAGE_FIELDS.get(name, name)] = merged
-        own = {name: value for name, value in self._own.items() if MESSAGE_FIELDS.get(name) not in output}
-        if own:
-            output["provider_specific_fields"] = own
-        return output
+        return _with_own_fields(output, self._own)
 
 
 def _append_text(texts: list[str], piece: Any) -> None:
@@ -344,13 +354,13 @@ def _listed(pieces: list[Any]) -> list[Any]:
 
 
 def _thinking(pieces: list[Any]) -> list[dict[str, Any]]:
-    """Blocks of thinking: text comes in pieces, a signature ends a block, a redacted one comes whole."""
+    """Blocks of thinking: text comes in pieces, a signature ends a block, a redacted one comes whole and stays as it is."""
     blocks: list[dict[str, Any]] = []
     is_open = False
-    for piece in _listed(pieces):
+    for piece in (each for group in pieces for each in list_of(plain_of(group))):
         if not isinstance(piece, dict):
             continue
-        piece = without_nothing(piece)
+        piece = without_nothing({name: value for name, value in piece.items() if name != "index"})
         if is_open and piece.get("type", "thinking") == blocks[-1].get("type"):
             block = blocks[-1]
             block["thinking"] = block.get("thinking", "") + piece.get("thinking", "")

@@ -104,6 +104,7 @@ def responses_outputs(facts: CallFacts) -> Outputs:
         else:
             items.append(_without_result(without_blobs(item)))
     more = {
+        "finish_reason": status_of(response),
         "tool_calls": calls,
         "reasoning": BLANK_LINE.join(filter(None, reasoning)),
         "refusal": "".join(refusals),
@@ -114,7 +115,6 @@ def responses_outputs(facts: CallFacts) -> Outputs:
     return {
         "role": "assistant",
         "content": "".join(texts) or (None if calls or items or not texts else ""),
-        "finish_reason": status_of(response),
         **{name: value for name, value in more.items() if value},
     }
 

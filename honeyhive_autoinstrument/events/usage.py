@@ -6,7 +6,7 @@ litellm_map.md 4.2 to 4.4. What is not known is left out; what is estimated says
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from honeyhive_autoinstrument.events.facts import CallFacts, Operation
@@ -16,7 +16,7 @@ PROVIDER, LITELLM, ESTIMATED = "provider", "litellm", "estimated"
 """`usage_source`: the provider counted; LiteLLM did, since the provider sent none; we estimate by the texts' length."""
 
 
-def usage_of(facts: CallFacts) -> tuple[Any, str | None]:
+def usage_of(facts: CallFacts, provider: str | None) -> tuple[Any, str | None]:
     """The usage of a call and who counted; (None, None) if nobody did."""
     if _is_piecewise(facts):
         usage = usage_of_chunks(facts.chunks)
@@ -24,12 +24,16 @@ def usage_of(facts: CallFacts) -> tuple[Any, str | None]:
     for name in ("usage", "usageMetadata", "usage_metadata"):
         usage = field_of(facts.result, name)
         if counts_anything(usage):
-            return usage, PROVIDER
+            return usage, LITELLM if (facts.operation, provider) in COUNTED_BY_LITELLM else PROVIDER
     meta = field_of(facts.result, "meta")  # Cohere's rerank
     for name in ("tokens", "billed_units"):
         if counts_anything(field_of(meta, name)):
             return field_of(meta, name), PROVIDER
     return None, None
+
+
+COUNTED_BY_LITELLM = frozenset({(Operation.EMBEDDING, "gemini")})
+"""Answers without a usage, which LiteLLM fills in (llms/vertex_ai/gemini_embeddings, 1.110)."""
 
 
 def usage_of_chunks(chunks: Sequence[object]) -> Any:
@@ -167,27 +171,60 @@ def is_cache_hit(facts: CallFacts) -> bool:
     return field_of(hidden_params_of(facts.result), "cache_hit") is True or field_of(facts.hidden, "cache_hit") is True
 
 
-def cost_metadata(facts: CallFacts) -> dict[str, Any]:
+Price = Callable[[Sequence[str], "str | None", Mapping[str, int]], "tuple[float, float] | None"]
+"""(names of the model, the best first; provider; token counts) -> US dollars for input and for output, by its table."""
+
+
+def cost_metadata(facts: CallFacts, provider: str | None, tokens: Mapping[str, Any], price: Price) -> dict[str, Any]:
     """`cost` in US dollars and where it comes from: LiteLLM's with the response, else its price table; a cache hit costs
-    nothing. `cost_parts` where LiteLLM has them."""
+    nothing. `cost_parts` as LiteLLM has them.
+
+    :param tokens: what `token_metadata` says.
+    """
     if is_cache_hit(facts):
         return {"cost": 0.0, "cost_source": "cache", "cache_hit": True}
-    found: dict[str, Any] = {}
     cost = None if _is_piecewise(facts) else field_of(hidden_params_of(facts.result), "response_cost")
     if isinstance(cost, int | float) and cost > 0:
-        found = {"cost": float(cost), "cost_source": "response"}
-    elif facts.cost_usd is not None:
-        found = {"cost": facts.cost_usd, "cost_source": "price_table"}
-    parts = facts.requests.cost_parts if facts.requests is not None else None
-    if isinstance(parts, Mapping) and found.get("cost_source") == "response":
-        known = {
-            name: value
-            for name, value in parts.items()
-            if isinstance(value, int | float) and not isinstance(value, bool) and value and name.endswith("_cost")
-        }
-        if known:
-            found["cost_parts"] = known
-    return found
+        parts = facts.requests.cost_parts if facts.requests is not None else None
+        return {"cost": float(cost), "cost_source": "response", "cost_parts": _parts_of(parts)}
+    counts = {name: tokens[name] for name in PRICED if name in tokens}
+    if not counts or not (facts.is_stream or facts.operation in WITHOUT_COST):
+        return {}
+    names = [str(name) for name in (facts.arguments.get("model"), _model_of(facts)) if name]
+    prices = price(names, provider, counts)
+    if prices is None:
+        return {}
+    parts = {"input_cost": prices[0], "output_cost": prices[1]}
+    return {"cost": sum(prices), "cost_source": "price_table", "cost_parts": _parts_of(parts)}
+
+
+PRICED = (
+    "prompt_tokens", "completion_tokens", "total_tokens", "cache_read_input_tokens", "cache_write_input_tokens",
+    "reasoning_tokens", "audio_input_tokens", "audio_output_tokens",
+)  # fmt: skip
+"""Counts that have prices of their own."""
+
+WITHOUT_COST = frozenset({Operation.MESSAGES, Operation.GENERATE})
+"""Operations whose answers are the provider's own, with no place for LiteLLM's cost."""
+
+
+def _parts_of(parts: Any) -> dict[str, float] | None:
+    """The parts of a cost that are not nothing; the total is `cost` itself."""
+    if not isinstance(parts, Mapping):
+        return None
+    return {
+        name: value
+        for name, value in parts.items()
+        if isinstance(value, float | int) and value and name.endswith("_cost") and name not in TOTALS
+    } or None
+
+
+TOTALS = frozenset({"total_cost", "original_cost"})
+
+
+def _model_of(facts: CallFacts) -> Any:
+    model = field_of(facts.result, "model") or field_of(facts.result, "modelVersion")
+    return model or next((field_of(chunk, "model") for chunk in facts.chunks[:1]), None)
 
 
 def _is_piecewise(facts: CallFacts) -> bool:

@@ -143,7 +143,7 @@ BLOB_FIELDS = frozenset({"data", "file_data", "b64_json", "image_base64", "bytes
 """Fields in which providers and LiteLLM carry base64: OpenAI's `input_audio.data`, `file.file_data`, `b64_json`, Anthropic's
 `source.data`, Google's `inlineData.data`, Bedrock's `bytes`, Mistral's OCR `image_base64`."""
 
-TYPE_FIELDS = ("media_type", "mime_type", "mimeType", "format")
+TYPE_FIELDS = ("media_type", "mime_type", "mimeType")
 
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 

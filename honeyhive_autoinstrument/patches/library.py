@@ -7,28 +7,59 @@ called for models that its own price table lists (litellm_map.md 4.4). Its first
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 
-def price_of_usage(model: str, provider: str | None, usage: Any) -> float | None:
-    """US dollars for a usage object of LiteLLM's, or None if LiteLLM has no price for the model.
+def price_of_tokens(
+    models: Sequence[str], provider: str | None, tokens: Mapping[str, int]
+) -> tuple[float, float] | None:
+    """US dollars for input and for output, or None if LiteLLM has no price for any of the names.
 
+    :param models: names of the model, with or without the provider's prefix; the first one that has a price counts.
+    :param tokens: counts by their names in an event's metadata.
     :raises Exception: whatever LiteLLM raises; the caller guards.
     """
     litellm = sys.modules.get("litellm")
-    if litellm is None or usage is None:
+    if litellm is None:
         return None
     prices = litellm.model_cost
-    known = next((name for name in (f"{provider}/{model}", model) if name in prices), None)
-    if known is None:
-        return None
-    prompt_cost, completion_cost = litellm.cost_per_token(
-        model=model,
-        custom_llm_provider=provider or prices[known].get("litellm_provider"),
-        usage_object=usage,
+    for model in models:
+        bare = model.removeprefix(f"{provider}/") if provider else model
+        known = next((name for name in (f"{provider}/{bare}", bare, model) if name in prices), None)
+        if known is not None:
+            prompt_cost, completion_cost = litellm.cost_per_token(
+                model=bare,
+                custom_llm_provider=provider or prices[known].get("litellm_provider"),
+                usage_object=_usage_for(litellm, tokens),
+            )
+            return float(prompt_cost), float(completion_cost)
+    return None
+
+
+def _usage_for(litellm: Any, tokens: Mapping[str, int]) -> Any:
+    """LiteLLM's usage object with its own names for the counts."""
+    read, written = tokens.get("cache_read_input_tokens"), tokens.get("cache_write_input_tokens")
+    details: dict[str, Any] = {}
+    if "reasoning_tokens" in tokens or "audio_output_tokens" in tokens:
+        details["completion_tokens_details"] = {
+            "reasoning_tokens": tokens.get("reasoning_tokens"),
+            "audio_tokens": tokens.get("audio_output_tokens"),
+        }
+    if "audio_input_tokens" in tokens or read:
+        details["prompt_tokens_details"] = {
+            "cached_tokens": read,
+            "audio_tokens": tokens.get("audio_input_tokens"),
+        }
+    return litellm.Usage(
+        prompt_tokens=tokens.get("prompt_tokens", 0),
+        completion_tokens=tokens.get("completion_tokens", 0),
+        total_tokens=tokens.get("total_tokens", 0),
+        **({"cache_read_input_tokens": read} if read else {}),
+        **({"cache_creation_input_tokens": written} if written else {}),
+        **details,
     )
-    return float(prompt_cost) + float(completion_cost)
 
 
 def provider_of(model: str) -> str | None:
