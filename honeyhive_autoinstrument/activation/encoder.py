@@ -15,7 +15,7 @@ from honeyhive_autoinstrument._faults import guarded
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.sink import Record
-from honeyhive_autoinstrument.events.build import build_event, session_row
+from honeyhive_autoinstrument.events.build import bare_event, build_event, session_row
 from honeyhive_autoinstrument.events.encode import encode
 from honeyhive_autoinstrument.events.facts import Session
 from honeyhive_autoinstrument.patches.library import (
@@ -62,15 +62,17 @@ class Encoder:
             if call.error is not None:
                 # Providers repeat keys in their answers, and a key need not have come with the call.
                 self._redactor.learn(texts_in(credentials_of_library()))
-        session, session_body = self._session_of(call)
+        session, session_body = self._session_or_own(call)
         facts = call.facts(session, provider_of, self._litellm_version, self._attributes)
-        event = build_event(
-            facts,
-            source=self._config.source,
-            redactor=self._redactor,
-            capture_headers=self._config.capture_headers,
-            price=self._price,
-        )
+        event = bare_event(facts, source=self._config.source)
+        with guarded("build an event"):
+            event = build_event(
+                facts,
+                source=self._config.source,
+                redactor=self._redactor,
+                capture_headers=self._config.capture_headers,
+                price=self._price,
+            )
         return Record(
             id=event.event_id,
             body=encode(event, max_bytes=self._config.max_event_bytes),
@@ -91,6 +93,11 @@ class Encoder:
         """The locks were taken in the parent."""
         self._first_price = threading.RLock()
         self._redactor.after_fork()
+
+    def _session_or_own(self, call: Call) -> tuple[Session, bytes]:
+        with guarded("find a call's session"):
+            return self._session_of(call)
+        return self.process_session, self._encode_session(self.process_session)
 
     def _session_of(self, call: Call) -> tuple[Session, bytes]:
         """The Session that the outermost Call names, else that of the process; and its encoded row."""
@@ -116,14 +123,14 @@ class Encoder:
         return encode(row, max_bytes=self._config.max_event_bytes)
 
     def _price(
-        self, models: Sequence[str], provider: str | None, tokens: Mapping[str, int]
+        self, models: Sequence[str], provider: str | None, usage: Any, tokens: Mapping[str, int]
     ) -> tuple[float, float] | None:
         """LiteLLM's price of what its answer carries none for: streams, and answers in a provider's own form."""
         if self._has_priced:
-            return price_of_tokens(models, provider, tokens)
+            return price_of_tokens(models, provider, usage, tokens)
         if self._first_price.acquire(timeout=PRICE_WAIT_S):
             try:
-                prices = price_of_tokens(models, provider, tokens)
+                prices = price_of_tokens(models, provider, usage, tokens)
                 self._has_priced = prices is not None
                 return prices
             finally:

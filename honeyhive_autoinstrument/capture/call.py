@@ -126,7 +126,7 @@ class Call:
         self.raw_request: tuple[str, Any] | None = None
         self.raw_response: Any = None
         self.hidden: Any = None
-        self.is_usage_reported = False
+        self.is_usage_reported: bool | None = None
         self.call_id: object = arguments.get("litellm_call_id")
         self.entered: tuple[str, ...] = ()
         """Inner ends that were entered as steps of this Call; each is one once."""
@@ -178,7 +178,10 @@ class Call:
         self.ending = ending
         self.returned = True
         if error is not None:
-            self.error = error_facts_of(error)
+            kind = type(error)
+            self.error = error_facts_of(error) or ErrorFacts(
+                type_name=kind.__qualname__, module=kind.__module__, message=""
+            )
         if self.chunks:
             self.size += CHUNK_SIZE * len(self.chunks)
         if self.is_stream:
@@ -220,11 +223,10 @@ class Call:
         """A stream of LiteLLM's was read to its end. It keeps the chunks as the provider sent them; a usage among them is
         the provider's, while the one that LiteLLM hands out may be its own count."""
         kept = getattr(stream, "chunks", None)
-        if kept is None:
-            kept = getattr(getattr(stream, "completion_stream", None), "chunks", None)  # text completions
         if type(kept) is list:
             self.is_usage_reported = any(counts_anything(field_of(chunk, "usage")) for chunk in reversed(kept[-8:]))
 
+    @harmless("end a stream", None)
     def _stop_following(self, ending: Ending) -> None:
         self.recorder.open_streams.discard(self)
         if self.parent is not None and self.parent.open_streams is not None:
@@ -360,6 +362,7 @@ def has_content(chunk: object) -> bool:
         return False
 
 
+@harmless("read an error", None)
 def error_facts_of(error: BaseException) -> ErrorFacts:
     """What an exception says, as text and numbers (fields: litellm_map.md 5)."""
     status = _attribute_of(error, "status_code")

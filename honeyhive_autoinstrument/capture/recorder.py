@@ -51,18 +51,23 @@ class Recorder:
         positional: tuple[str, ...],
         args: Any,
         kwargs: Any,
-        on_fault: Callable[[], None],
+        note: Callable[[bool], None],
     ) -> Call | None:
-        """A Call for this invocation, or None if it is a step of a Call already in flight (or cannot be recorded).
+        """A Call for this invocation, or None if it is a step of a Call already in flight.
 
         :param instance: the object of a method call, None for a function.
         :param positional: names of the function's positional parameters, in order.
-        :param on_fault: told when recording failed.
+        :param note: told whether a Call began well, or with a Fault and without its arguments.
         """
         call = self._start(callee, instance, positional, args, kwargs)
         if call is _FAILED:
-            on_fault()
-            return None
+            note(False)
+            parent = current_call.get()
+            if parent is not None and not parent.callee.is_chain and not parent.returned:
+                return None  # most likely a step of that one
+            return Call(self, callee, parent, self._new_number(128), {}, BASE_SIZE, ())
+        if call is not None:
+            note(True)
         return call  # type: ignore[return-value]
 
     @harmless("start a call", _FAILED)

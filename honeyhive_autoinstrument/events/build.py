@@ -62,7 +62,7 @@ OWN_SESSION_KEYS = frozenset({"session_id"})
 """Keys of the caller's metadata that steer the recording and are no facts of the call."""
 
 
-def no_price(models: Sequence[str], provider: str | None, tokens: Mapping[str, int]) -> None:
+def no_price(models: Sequence[str], provider: str | None, usage: Any, tokens: Mapping[str, int]) -> None:
     """Where nobody knows prices."""
 
 
@@ -97,7 +97,9 @@ def build_event(
         metadata = redactor.value(_with_callers(own, facts, redactor.capture_content))
     with guarded("read the user of a call"):
         user_properties = redactor.value(_user_properties(facts))
-    error = _error_text(facts, redactor)
+    error = facts.error.type_name if facts.error is not None else None
+    with guarded("read the text of an error"):
+        error = _error_text(facts, redactor)
     if not redactor.capture_content:
         inputs, outputs = without_content(inputs), without_content(outputs)
         texts = {name: config.pop(name) for name in TEXTS_IN_CONFIG if name in config}
@@ -124,6 +126,27 @@ def build_event(
         error=error,
         metadata=metadata,
         user_properties=user_properties,
+    )
+
+
+def bare_event(facts: CallFacts, *, source: str) -> Event:
+    """What is left when an Event cannot be built: that the call was made, when, how long it took and how it ended."""
+    is_chat = READERS[facts.operation].is_chat
+    return Event(
+        event_id=facts.event_id,
+        session_id=facts.session.id,
+        parent_id=facts.parent_id,
+        event_type=_event_type(facts),
+        event_name=facts.name,
+        source=source,
+        start_time=facts.started_ms,
+        end_time=facts.ended_ms,
+        duration=round(facts.ended_ms - facts.started_ms, 3),
+        config={"model": "unknown"} if is_chat else {},
+        inputs={"chat_history": []} if is_chat else {},
+        outputs={"role": "assistant"} if is_chat else {},
+        error=facts.error.type_name if facts.error is not None else None,
+        metadata={"operation_name": facts.operation.value, "ending": facts.ending.value},
     )
 
 
@@ -190,6 +213,7 @@ def _provider(facts: CallFacts) -> str | None:
 def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool, price: Price) -> dict[str, Any]:
     own: dict[str, Any] = {**facts.attributes}
     if not facts.is_chain:
+        usage: Any = None
         tokens: dict[str, Any] = {}
         with guarded("read usage"):
             usage, usage_source = usage_of(facts, provider)
@@ -197,7 +221,7 @@ def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool,
             own.update(tokens)
             own["usage_source"] = usage_source
         with guarded("read cost"):
-            own.update(cost_metadata(facts, provider, tokens, price))
+            own.update(cost_metadata(facts, provider, usage, tokens, price))
     with guarded("read the response's identity"):
         own.update(identity_of(facts, provider, capture_headers=capture_headers))
         own["finish_reason"] = _finish_reason(facts)

@@ -144,8 +144,8 @@ class CallFacts:
     is_stream: bool = False
     hidden: object | None = None
     """LiteLLM's notes on a stream, `_hidden_params`; an answer that is no stream carries its own."""
-    is_usage_reported: bool = False
-    """Of a stream: whether the provider itself sent a usage."""
+    is_usage_reported: bool | None = None
+    """Of a stream: whether the provider itself sent a usage; None if that cannot be seen."""
     item: int | None = None
     """Place in a batch, from 1."""
     requests: RequestFacts | None = None

@@ -17,11 +17,11 @@ from honeyhive_autoinstrument.events.values import field_of, fields_of
 def identity_of(facts: CallFacts, provider: str | None, *, capture_headers: bool) -> dict[str, Any]:
     """Model that served, ids, region, endpoint; with `capture_headers` the provider's headers on the allow-list."""
     response: Any = facts.result
-    hidden: Any = hidden_params_of(response)
-    if facts.is_stream:
-        if response is None:
-            response = facts.chunks[-1] if facts.chunks else None
-        hidden = facts.hidden if hidden is None else hidden
+    # Of a stream its own notes: those of its events name another address (Responses, 1.110).
+    hidden: Any = facts.hidden if facts.is_stream and facts.hidden else hidden_params_of(response)
+    if facts.is_stream and response is None:
+        response = facts.chunks[-1] if facts.chunks else None
+        hidden = hidden or hidden_params_of(response)
     arguments = facts.arguments
     headers = headers_of(facts, hidden)
     texts = {
@@ -30,7 +30,7 @@ def identity_of(facts: CallFacts, provider: str | None, *, capture_headers: bool
         "litellm_version": facts.litellm_version,
         "litellm_call_id": field_of(hidden, "litellm_call_id") or arguments.get("litellm_call_id"),
         "litellm_trace_id": arguments.get("litellm_trace_id"),
-        "response_model": _first(facts, response, "model", "modelVersion"),
+        "response_model": _served_model(facts, hidden) or _first(facts, response, "model", "modelVersion"),
         "response_id": _first(facts, response, "id", "responseId"),
         "system_fingerprint": _first(facts, response, "system_fingerprint"),
         "service_tier": _first(facts, response, "service_tier")
@@ -39,7 +39,8 @@ def identity_of(facts: CallFacts, provider: str | None, *, capture_headers: bool
         "provider": provider,
         "region": field_of(hidden, "region_name")
         or arguments.get("aws_region_name")
-        or arguments.get("vertex_location"),
+        or arguments.get("vertex_location")
+        or headers.get("x-ms-region"),
         "provider_request_id": next((headers[name] for name in REQUEST_ID_HEADERS if headers.get(name)), None),
     }
     found: dict[str, Any] = {name: str(value) for name, value in texts.items() if value}
@@ -54,6 +55,12 @@ def identity_of(facts: CallFacts, provider: str | None, *, capture_headers: bool
         if kept:
             found["response_headers"] = kept
     return found
+
+
+def _served_model(facts: CallFacts, hidden: Any) -> Any:
+    """The name that the provider gave, where LiteLLM notes it beside its own (1.106 and later)."""
+    notes = (hidden, *(field_of(chunk, "_hidden_params") for chunk in reversed(facts.chunks[-LOOK_AT:])))
+    return next((name for name in (field_of(each, "provider_response_model") for each in notes) if name), None)
 
 
 def _first(facts: CallFacts, response: Any, *names: str) -> Any:

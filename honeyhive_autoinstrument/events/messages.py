@@ -309,8 +309,13 @@ class _Merged:
                 self._more.setdefault(name, []).append(value)
 
     def _add_call(self, piece: Any) -> None:
-        call = self._calls.setdefault(_index_of(piece), {"id": "", "name": "", "arguments": []})
-        call["id"] = call["id"] or field_of(piece, "id") or ""
+        index, call_id = _index_of(piece), field_of(piece, "id")
+        known = self._calls.get(index)
+        if known is not None and call_id and known["id"] and call_id != known["id"]:
+            # Ollama's calls come whole, and all of them under index 0 (1.110).
+            index = next(number for number in range(index, index + len(self._calls) + 1) if number not in self._calls)
+        call = self._calls.setdefault(index, {"id": "", "name": "", "arguments": []})
+        call["id"] = call["id"] or call_id or ""
         function = field_of(piece, "function")
         call["name"] = call["name"] or field_of(function, "name") or ""
         _append_text(call["arguments"], field_of(function, "arguments"))

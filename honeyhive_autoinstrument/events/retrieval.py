@@ -62,10 +62,10 @@ MODERATION_FIELDS = ("flagged", "categories", "category_scores", "category_appli
 
 def moderation_outputs(facts: CallFacts) -> Outputs:
     """`flagged`: whether anything was; and each input's result."""
-    results = []
-    for each in list_of(field_of(facts.result, "results")):
-        found = {name: plain_of(field_of(each, name)) for name in MODERATION_FIELDS}
-        results.append({name: value for name, value in found.items() if value is not None and value != {}})
+    results = [
+        without_nothing({name: plain_of(field_of(each, name)) for name in MODERATION_FIELDS})
+        for each in list_of(field_of(facts.result, "results"))
+    ]
     return {"flagged": any(result.get("flagged") for result in results), "results": results}
 
 

@@ -20,7 +20,10 @@ def usage_of(facts: CallFacts, provider: str | None) -> tuple[Any, str | None]:
     """The usage of a call and who counted; (None, None) if nobody did."""
     if _is_piecewise(facts):
         usage = usage_of_chunks(facts.chunks)
-        return usage, None if usage is None else PROVIDER if facts.is_usage_reported else LITELLM
+        is_reported = facts.is_usage_reported
+        if is_reported is None:  # text completions, and streams that were not read to their end
+            is_reported = field_of(facts.arguments.get("stream_options"), "include_usage") is True
+        return usage, None if usage is None else PROVIDER if is_reported else LITELLM
     for name in ("usage", "usageMetadata", "usage_metadata"):
         usage = field_of(facts.result, name)
         if counts_anything(usage):
@@ -66,13 +69,20 @@ def counts_anything(usage: Any) -> bool:
     """Whether a usage says something. All zero says nothing."""
     if usage is None or isinstance(usage, str | int | float):
         return False
-    return bool(
-        _first_of(usage, *PROMPT_NAMES) or _first_of(usage, *COMPLETION_NAMES) or _first_of(usage, *TOTAL_NAMES)
-    )
+    return bool(_first_of(usage, *PROMPT_NAMES, *COMPLETION_NAMES, *TOTAL_NAMES, "seconds"))
 
 
 def _first_of(usage: Any, *names: str) -> Any:
-    return next((value for value in (field_of(usage, name) for name in names) if value is not None), None)
+    """The first that counts something, else the first that is there: LiteLLM fills the names that a provider does not use
+    with zero (image edits, 1.110)."""
+    found = None
+    for name in names:
+        value = field_of(usage, name)
+        if value:
+            return value
+        if found is None:
+            found = value
+    return found
 
 
 def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
@@ -84,8 +94,8 @@ def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
         return {}
     prompt = _count(_first_of(usage, *PROMPT_NAMES))
     completion = _count(_first_of(usage, *COMPLETION_NAMES))
-    prompt_details = _first_of(usage, "prompt_tokens_details", "input_tokens_details")
-    completion_details = _first_of(usage, "completion_tokens_details", "output_tokens_details")
+    prompt_details = _first_of(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+    completion_details = _first_of(usage, "completion_tokens_details", "output_tokens_details", "output_token_details")
     read = _some(_first_of(prompt_details, "cached_tokens")) or _some(
         _first_of(usage, "cache_read_input_tokens", "cachedContentTokenCount", "cached_content_token_count")
     )
@@ -171,11 +181,13 @@ def is_cache_hit(facts: CallFacts) -> bool:
     return field_of(hidden_params_of(facts.result), "cache_hit") is True or field_of(facts.hidden, "cache_hit") is True
 
 
-Price = Callable[[Sequence[str], "str | None", Mapping[str, int]], "tuple[float, float] | None"]
-"""(names of the model, the best first; provider; token counts) -> US dollars for input and for output, by its table."""
+Price = Callable[[Sequence[str], "str | None", Any, Mapping[str, int]], "tuple[float, float] | None"]
+"""(names of the model, the best first; provider; usage; token counts) -> US dollars for input and for output."""
 
 
-def cost_metadata(facts: CallFacts, provider: str | None, tokens: Mapping[str, Any], price: Price) -> dict[str, Any]:
+def cost_metadata(
+    facts: CallFacts, provider: str | None, usage: Any, tokens: Mapping[str, Any], price: Price
+) -> dict[str, Any]:
     """`cost` in US dollars and where it comes from: LiteLLM's with the response, else its price table; a cache hit costs
     nothing. `cost_parts` as LiteLLM has them.
 
@@ -183,19 +195,33 @@ def cost_metadata(facts: CallFacts, provider: str | None, tokens: Mapping[str, A
     """
     if is_cache_hit(facts):
         return {"cost": 0.0, "cost_source": "cache", "cache_hit": True}
-    cost = None if _is_piecewise(facts) else field_of(hidden_params_of(facts.result), "response_cost")
-    if isinstance(cost, int | float) and cost > 0:
-        parts = facts.requests.cost_parts if facts.requests is not None else None
-        return {"cost": float(cost), "cost_source": "response", "cost_parts": _parts_of(parts)}
+    cost, parts = _cost_given(facts, usage), facts.requests.cost_parts if facts.requests is not None else None
+    if _is_piecewise(facts):
+        parts = None  # of a stream they are known some time after its end
+    if cost is not None and parts is not None:
+        return {"cost": cost, "cost_source": "response", "cost_parts": _parts_of(parts)}
     counts = {name: tokens[name] for name in PRICED if name in tokens}
-    if not counts or not (facts.is_stream or facts.operation in WITHOUT_COST):
-        return {}
-    names = [str(name) for name in (facts.arguments.get("model"), _model_of(facts)) if name]
-    prices = price(names, provider, counts)
-    if prices is None:
-        return {}
-    parts = {"input_cost": prices[0], "output_cost": prices[1]}
-    return {"cost": sum(prices), "cost_source": "price_table", "cost_parts": _parts_of(parts)}
+    prices = None
+    if counts and (facts.is_stream or facts.operation in WITHOUT_COST):
+        names = [str(name) for name in (facts.arguments.get("model"), _model_of(facts)) if name]
+        prices = price(names, provider, usage, counts)
+    found: dict[str, Any] = {}
+    if cost is not None:
+        found = {"cost": cost, "cost_source": "response"}
+    elif prices is not None:
+        found = {"cost": sum(prices), "cost_source": "price_table"}
+    if prices is not None:
+        found["cost_parts"] = _parts_of({"input_cost": prices[0], "output_cost": prices[1]})
+    return found
+
+
+def _cost_given(facts: CallFacts, usage: Any) -> float | None:
+    """What LiteLLM says that the call cost: with the answer; of a stream with the usage that it leaves (1.109 and later)."""
+    cost = (
+        field_of(usage, "cost") if _is_piecewise(facts) else field_of(hidden_params_of(facts.result), "response_cost")
+    )
+    is_known = isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0
+    return float(cost) if is_known else None
 
 
 PRICED = (

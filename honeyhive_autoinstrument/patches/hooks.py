@@ -15,7 +15,7 @@ from typing import Any
 
 import wrapt
 
-from honeyhive_autoinstrument._faults import faults
+from honeyhive_autoinstrument._faults import faults, guarded
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.context import current_call, enter_call, leave_call
 from honeyhive_autoinstrument.capture.recorder import Recorder
@@ -24,6 +24,10 @@ from honeyhive_autoinstrument.patches.targets import Shape, Target
 # Generic in wrapt's stubs since 2, not when it runs.
 FunctionWrapper: Any = wrapt.FunctionWrapper
 BoundFunctionWrapper: Any = wrapt.BoundFunctionWrapper
+
+STARTING = guarded("start a call")
+ENDING = guarded("end a call")
+"""They hold nothing, and serve every Call."""
 
 MAX_FAULTS = 5
 """A Hook that failed this often in a row takes itself out of the way."""
@@ -98,10 +102,13 @@ class Hook:
             result = wrapped(*args, **kwargs)
         except BaseException as error:  # cancellation and Ctrl-C are endings too
             leave_call(call, surrounding)
-            call.fail(error)
+            with ENDING:
+                call.fail(error)
             raise
         leave_call(call, surrounding)
-        return call.succeed(result)
+        with ENDING:
+            return call.succeed(result)
+        return result
 
     def run_async(self, wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
         """Around a function that returns a coroutine."""
@@ -124,18 +131,27 @@ class Hook:
             result = await wrapped(*args, **kwargs)
         except BaseException as error:
             leave_call(call, surrounding)
-            call.fail(error)
+            with ENDING:
+                call.fail(error)
             raise
         leave_call(call, surrounding)
-        return call.succeed(result)
+        with ENDING:
+            return call.succeed(result)
+        return result
 
     def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
         if not self.is_on:
             return None
-        call = self._recorder.start(self.target, instance, self._positional, args, kwargs, self._failed)
-        if call is not None:
+        with STARTING:
+            return self._recorder.start(self.target, instance, self._positional, args, kwargs, self._note)
+        return None
+
+    def _note(self, is_well: bool) -> None:
+        """Told of every Call begun, well or with a Fault."""
+        if is_well:
             self._faults = 0
-        return call
+        else:
+            self._failed()
 
     def _failed(self) -> None:
         self._faults += 1

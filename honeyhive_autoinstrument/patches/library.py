@@ -13,17 +13,20 @@ from typing import Any
 
 
 def price_of_tokens(
-    models: Sequence[str], provider: str | None, tokens: Mapping[str, int]
+    models: Sequence[str], provider: str | None, usage: Any, tokens: Mapping[str, int]
 ) -> tuple[float, float] | None:
     """US dollars for input and for output, or None if LiteLLM has no price for any of the names.
 
     :param models: names of the model, with or without the provider's prefix; the first one that has a price counts.
-    :param tokens: counts by their names in an event's metadata.
+    :param usage: LiteLLM's own usage object knows most (cache writes for an hour cost more than those for minutes).
+    :param tokens: counts by their names in an event's metadata, for a usage of another form.
     :raises Exception: whatever LiteLLM raises; the caller guards.
     """
     litellm = sys.modules.get("litellm")
     if litellm is None:
         return None
+    if provider in LOCAL:
+        return 0.0, 0.0
     prices = litellm.model_cost
     for model in models:
         bare = model.removeprefix(f"{provider}/") if provider else model
@@ -32,10 +35,14 @@ def price_of_tokens(
             prompt_cost, completion_cost = litellm.cost_per_token(
                 model=bare,
                 custom_llm_provider=provider or prices[known].get("litellm_provider"),
-                usage_object=_usage_for(litellm, tokens),
+                usage_object=usage if isinstance(usage, litellm.Usage) else _usage_for(litellm, tokens),
             )
             return float(prompt_cost), float(completion_cost)
     return None
+
+
+LOCAL = frozenset({"ollama", "ollama_chat"})
+"""Up to 1.82 LiteLLM asks the server itself (127.0.0.1:11434) about a model's price, which is nothing."""
 
 
 def _usage_for(litellm: Any, tokens: Mapping[str, int]) -> Any:

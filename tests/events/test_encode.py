@@ -16,8 +16,8 @@ import pydantic
 import pytest
 
 from honeyhive_autoinstrument.events.encode import encode
-from honeyhive_autoinstrument.events.values import plain_of
 from honeyhive_autoinstrument.events.schema import Event, EventType
+from honeyhive_autoinstrument.events.values import plain_of
 
 
 class Colour(Enum):

@@ -11,13 +11,23 @@ from tests.fakes.wires.anthropic import AnthropicWire
 from tests.fakes.wires.bedrock import BedrockWire
 from tests.fakes.wires.cohere import CohereWire
 from tests.fakes.wires.gemini import GeminiWire
+from tests.fakes.wires.ollama import OllamaWire
 from tests.fakes.wires.openai import OpenAIWire
 from tests.fakes.wires.openai_media import MediaWire
 from tests.fakes.wires.openai_responses import ResponsesWire
 
 __all__ = ["KEY", "TEXT", "USAGE", "WORDS", "Behaviour", "FakeProvider", "served_as"]
 
-WIRES: tuple[Wire, ...] = (AnthropicWire(), BedrockWire(), OpenAIWire(), ResponsesWire(), MediaWire(), GeminiWire(), CohereWire())
+WIRES: tuple[Wire, ...] = (
+    AnthropicWire(),
+    BedrockWire(),
+    OpenAIWire(),
+    ResponsesWire(),
+    MediaWire(),
+    GeminiWire(),
+    CohereWire(),
+    OllamaWire(),
+)
 
 
 class FakeProvider(Server):
@@ -39,9 +49,10 @@ class FakeProvider(Server):
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """Bodies of the requests so far."""
+        """Bodies of the requests so far, those that ask for something."""
         with self.lock:
-            return [request.json for request in self.requests if request.method == "POST"]
+            requests = [request for request in self.requests if request.method == "POST"]
+        return [request.json for request in requests if "urlencoded" not in request.headers.get("content-type", "")]
 
     def answer(self, request: Request) -> Reply:
         for wire in WIRES:

@@ -173,13 +173,20 @@ class Server:
         self.stop()
 
 
-def _form_fields(content_type: str, body: bytes) -> dict[str, str]:
+def _form_fields(content_type: str, body: bytes) -> dict[str, Any]:
+    """A form's fields that are no files; `name[]`, which can come several times, as a list."""
     form = email.message_from_bytes(b"content-type: " + content_type.encode() + b"\r\n\r\n" + body)
-    return {
-        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True).decode()
-        for part in form.get_payload()
-        if not part.get_filename()
-    }
+    fields: dict[str, Any] = {}
+    for part in form.get_payload():
+        if part.get_filename():
+            continue
+        name = str(part.get_param("name", header="content-disposition"))
+        value = part.get_payload(decode=True).decode()
+        if name.endswith("[]"):
+            fields.setdefault(name, []).append(value)
+        else:
+            fields[name] = value
+    return fields
 
 
 def _cut(connection: socket.socket) -> None:

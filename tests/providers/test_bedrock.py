@@ -148,19 +148,16 @@ def _case(
     *,
     function: str = "completion",
     settings: Mapping[str, Any] | None = None,
-    unrecorded: Mapping[str, Any] | None = None,
     special: str | None = None,
     tool_calls: list[dict[str, Any]] | None = None,
     outputs: Mapping[str, Any] = ANSWER,
     usage: Mapping[str, int] | None = None,
     chunks: int | None = None,
-    route: str = "converse-stream",
     since: tuple[int, int] = (1, 55),
 ) -> Case:
     """A call that is answered; a stream if it has chunks."""
     is_stream = chunks is not None
     given = {**(settings or {}), **({"stream": True} if is_stream else {})}
-    address = f"{{url}}/model/{model.replace(':', '%3A')}/{route}"
     metadata: dict[str, Any] = {
         "operation_name": "chat",
         "call_type": function,
@@ -168,7 +165,7 @@ def _case(
         "region": REGION,
         **_counted(_costs(model, **(usage or {})), is_stream=is_stream, **(usage or {})),
         "response_model": model,
-        "api_base": address if is_stream else "{url}",
+        "api_base": "{url}",
         "provider_request_id": REQUEST_ID,
         "finish_reason": outputs["finish_reason"],
     }
@@ -177,7 +174,7 @@ def _case(
     return Case(
         id=case,
         function=function,
-        arguments={**_arguments(model), **given, **(unrecorded or {})},
+        arguments={**_arguments(model), **given},
         behaviour=Behaviour(special=special, tool_calls=tool_calls),
         model=model,
         expected=event(
@@ -291,14 +288,13 @@ CASES = (
             tool_calls=CALLS,
             outputs=CALLED_IN_STREAM,
             chunks=chunks,
-            route=route,
             since=since,
         )
         # LiteLLM does not stream Llama with tools: it asks for a whole answer and cuts that up.
-        for family, model, chunks, route, since in (
-            ("Claude", CLAUDE, 10, "converse-stream", (1, 74)),
-            ("Nova", NOVA, 6, "converse-stream", (1, 74)),
-            ("Llama", LLAMA, 3, "converse", (1, 109)),
+        for family, model, chunks, since in (
+            ("Claude", CLAUDE, 10, (1, 74)),
+            ("Nova", NOVA, 6, (1, 74)),
+            ("Llama", LLAMA, 3, (1, 109)),
         )
     ),
     _case(
@@ -323,7 +319,7 @@ CASES = (
     _case(
         "guardrail",
         NOVA,
-        unrecorded={"guardrailConfig": GUARDRAIL},
+        settings={"guardrailConfig": GUARDRAIL},
         special="guardrail",
         outputs=BLOCKED,
         since=(1, 82),  # before, the reason is Bedrock's own
@@ -331,7 +327,7 @@ CASES = (
     _case(
         "guardrail in a stream",
         NOVA,
-        unrecorded={"guardrailConfig": GUARDRAIL},
+        settings={"guardrailConfig": GUARDRAIL},
         special="guardrail",
         outputs=BLOCKED,
         chunks=3,

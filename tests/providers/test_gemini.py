@@ -128,6 +128,8 @@ def _case(
     provider = provider or base["model"].partition("/")[0]
     config = {key: value for key, value in arguments.items() if key not in NEVER_RECORDED}
     common = {"operation_name": "chat", "call_type": function, "provider": provider, "api_base": base["api_base"]}
+    if "vertex_location" in arguments:
+        common["region"] = arguments["vertex_location"]
     return Case(
         id=name,
         function=function,
@@ -356,8 +358,7 @@ CASES = (
             "annotations": CITED,
             "provider_specific_fields": {**IN_STREAM, "vertex_ai_grounding_metadata": [GROUNDING]},
         },
-        # LiteLLM's `cost_per_token` knows nothing of searches; the parts do.
-        metadata=_answered(GROUNDED_USAGE, COST, GROUNDED_PARTS, chunks=5),
+        metadata=_answered(GROUNDED_USAGE, GROUNDED_PARTS["total_cost"], GROUNDED_PARTS, chunks=5),
     ),
     _case(
         "cached tokens",
@@ -447,7 +448,7 @@ CASES = (
         settings=STREAM,
         behaviour=SLOW_DOWN,
         provider="vertex_ai_beta",
-        outputs={"role": "assistant"},
+        outputs={"role": "assistant", "content": ""},
         error="MidStreamFallbackError: litellm.MidStreamFallbackError: litellm.RateLimitError: litellm.RateLimitError: "
         f"Vertex_ai_betaException - b'{SLOW_DOWN_BODY}' Original exception: RateLimitError: litellm.RateLimitError: "
         f"litellm.RateLimitError: Vertex_ai_betaException - b'{SLOW_DOWN_BODY}'",

@@ -1,4 +1,4 @@
-"""How providers speak: one Wire for each format. A Wire knows its routes, answers and errors; FakeProvider knows the plans."""
+"""How providers speak: one Wire for each format. It knows its routes, answers and errors; FakeProvider knows the plans."""
 
 from __future__ import annotations
 

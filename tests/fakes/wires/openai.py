@@ -1,13 +1,15 @@
 """OpenAI's wire, also as Azure, Mistral and every compatible server speak it: chat, completions, embeddings, images.
 
-Written after OpenAI's published API reference.
+Written after OpenAI's published API reference, and after those of Azure OpenAI (content filters), Mistral (`/v1/chat/
+completions`: thoughts as parts, usage in every stream) and vLLM (`reasoning_content`, `stop_reason`) for what they add.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.fakes.server import Reply, Request
@@ -27,6 +29,13 @@ class Special:
     """Of the whole answer, and of each chunk."""
 
 
+FILTERS_PASSED: dict[str, Any] = {
+    kind: {"filtered": False, "severity": "safe"} for kind in ("hate", "self_harm", "sexual", "violence")
+}
+FILTERS_HIT: dict[str, Any] = {**FILTERS_PASSED, "violence": {"filtered": True, "severity": "medium"}}
+PROMPT_FILTERS: list[dict[str, Any]] = [{"prompt_index": 0, "content_filter_results": FILTERS_PASSED}]
+THOUGHT = "The user wants a greeting."
+STOP_TOKEN = 128_009
 SOUND = b"RIFF a spoken greeting"
 REFUSAL = "I cannot help with that."
 CITATION = {
@@ -59,6 +68,12 @@ SPECIALS = {
         deltas=({"refusal": REFUSAL[:9]}, {"refusal": REFUSAL[9:]}),
     ),
     "annotations": Special(message={"annotations": [CITATION]}, deltas=({"annotations": [CITATION]},)),
+    # vLLM's: what a reasoning parser took out of the text, and the token that ended it.
+    "vllm": Special(
+        message={"reasoning_content": THOUGHT},
+        deltas=({"reasoning_content": THOUGHT[:9]}, {"reasoning_content": THOUGHT[9:]}),
+        choice={"stop_reason": STOP_TOKEN},
+    ),
     "audio": Special(
         message={
             "content": None,
@@ -95,6 +110,11 @@ class OpenAIWire:
         return model if isinstance(model, str) else ""
 
     def error(self, how: Behaviour) -> Reply:
+        if how.special == "mistral":
+            body = {"object": "error", "message": how.message, "type": "fake_error", "param": None, "code": None}
+            return Reply.of(body, status=how.status, headers=dict(how.headers))
+        if how.special == "content_filter":
+            return _azure_refusal(how)
         return Reply.of(
             {"error": {"message": how.message, "type": "fake_error", "code": None, "param": None}},
             status=how.status,
@@ -105,7 +125,10 @@ class OpenAIWire:
         body = {"model": model, **request.json}
         route = self._route(request)
         if route == "/chat/completions":
-            return self._chat_stream(body, how) if body.get("stream") else self._chat(body, how)
+            reply = self._chat_stream(body, how) if body.get("stream") else self._chat(body, how)
+            if "/openai/deployments/" in request.path:
+                return _as_azure(reply, how)
+            return _as_mistral(reply, how) if model.startswith(MISTRAL) else reply
         if route == "/completions":
             return self._text_stream(body, how) if body.get("stream") else self._text(body)
         if route == "/embeddings":
@@ -251,6 +274,67 @@ class OpenAIWire:
 
 def _usage(special: Special) -> dict[str, Any]:
     return {**USAGE, **NO_DETAILS, **special.usage} if special.usage else USAGE
+
+
+def _as_azure(reply: Reply, how: Behaviour) -> Reply:
+    """With the results of Azure's content filters, which can end an answer. Special: `content_filter`."""
+    results = FILTERS_HIT if how.special == "content_filter" else FILTERS_PASSED
+
+    def with_results(choice: dict[str, Any]) -> dict[str, Any]:
+        if how.special == "content_filter" and choice["finish_reason"] is not None:
+            choice = {**choice, "finish_reason": "content_filter"}
+        return {**choice, "content_filter_results": results if choice["finish_reason"] else FILTERS_PASSED}
+
+    headers = {**reply.headers, "apim-request-id": "apim_fake", "x-ms-region": "Sweden Central"}
+    if reply.chunks is None:
+        body = json.loads(reply.body)
+        choices = [with_results(choice) for choice in body["choices"]]
+        body |= {"choices": choices, "prompt_filter_results": PROMPT_FILTERS}
+        return replace(reply, body=json.dumps(body).encode(), headers=headers)
+    first = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": PROMPT_FILTERS}
+    items = [first, *_items(reply)]
+    for item in items:
+        item["choices"] = [with_results(choice) for choice in item["choices"]]
+    return replace(sse(items, how), headers=headers)
+
+
+def _azure_refusal(how: Behaviour) -> Reply:
+    """Of a prompt that Azure's filters stop."""
+    error = {
+        "message": how.message,
+        "type": None,
+        "param": "prompt",
+        "code": "content_filter",
+        "status": how.status,
+        "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": FILTERS_HIT},
+    }
+    headers = {**dict(how.headers), "apim-request-id": "apim_fake", "x-ms-region": "Sweden Central"}
+    return Reply.of({"error": error}, status=how.status, headers=headers)
+
+
+MISTRAL = ("mistral-", "magistral-")
+
+
+def _as_mistral(reply: Reply, how: Behaviour) -> Reply:
+    """Without a fingerprint; usage is part of a stream's last chunk. Special: `thinking` (a Magistral's)."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": THOUGHT}]}
+    if reply.chunks is None:
+        body = json.loads(reply.body)
+        del body["system_fingerprint"]
+        if how.special == "thinking":
+            for choice in body["choices"]:
+                choice["message"]["content"] = [thinking, {"type": "text", "text": TEXT}]
+        return replace(reply, body=json.dumps(body).encode(), headers={})
+    items = [item for item in _items(reply) if item["choices"]]
+    items[-1]["usage"] = USAGE
+    if how.special == "thinking":
+        items.insert(0, {**items[0], "choices": [{"index": 0, "delta": {"role": "assistant", "content": [thinking]}}]})
+    return sse(items, how)
+
+
+def _items(reply: Reply) -> list[dict[str, Any]]:
+    """What a stream of ours says, but its end."""
+    return [json.loads(chunk.removeprefix(b"data: ")) for chunk in (reply.chunks or [])[:-1]]
 
 
 ROUTES = frozenset({"/chat/completions", "/completions", "/embeddings", "/images/generations"})

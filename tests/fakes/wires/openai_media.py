@@ -72,7 +72,7 @@ def _transcription(body: dict[str, Any], how: Behaviour) -> Reply:
     answer: dict[str, Any] = {"text": TEXT, "usage": {"type": "duration", "seconds": 2}}
     if form == "verbose_json":
         answer |= {"task": "transcribe", "language": "english", "duration": 1.5, "segments": SEGMENTS}
-        if "word" in str(body.get("timestamp_granularities[]")):
+        if "word" in body.get("timestamp_granularities[]", ()):
             answer["words"] = SPOKEN
     if how.special == "tokens":
         answer["usage"] = {
