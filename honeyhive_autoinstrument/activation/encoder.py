@@ -48,7 +48,9 @@ class Encoder:
         self.process_session = process_session
         """The Session of every Call that names none."""
         self._sessions: dict[str, tuple[Session, bytes]] = {}
-        self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
+        self._litellm_version: str | None = None
+        with guarded("read LiteLLM's version"):
+            self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
         self._first_price = threading.RLock()  # re-entrant: a finalizer may end a Call in the middle of it
         self._has_priced = False
         self._is_held = False

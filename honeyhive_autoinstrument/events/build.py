@@ -169,15 +169,20 @@ def _estimate(facts: CallFacts, inputs: dict[str, Any], outputs: dict[str, Any])
 
 def session_row(session: Session, *, source: str, attributes: Mapping[str, str], redactor: Redactor) -> SessionRow:
     """The row of a Session; it is created before or with its first Events."""
-    metadata: dict[str, Any] = dict(attributes)
-    if session.original_id is not None:
-        metadata["original_session_id"] = session.original_id
+    name, metadata = "session", {}
+    with guarded("name a session"):
+        name = redactor.text(session.name) or name
+    with guarded("describe a session"):
+        given = dict(attributes)
+        if session.original_id is not None:
+            given["original_session_id"] = session.original_id
+        metadata = redactor.value(given)
     return SessionRow(
         session_id=session.id,
-        session_name=redactor.text(session.name) or "session",
+        session_name=name,
         source=source,
         start_time=round(session.started_ms, 3),
-        metadata=redactor.value(metadata),
+        metadata=metadata,
     )
 
 
