@@ -93,6 +93,7 @@ class Call:
         "request_count",
         "result",
         "returned",
+        "scattered",
         "secrets",
         "size",
         "started_s",
@@ -139,6 +140,8 @@ class Call:
         self.error: ErrorFacts | None = None
         self.ending: Ending | None = None
         self.open_streams: set[Call] | None = None
+        self.scattered: tuple[int, ...] = ()
+        """Under which the Recorder knows this Call while calls below it run on threads without its context."""
         self.first_chunk_ticks: float | None = None
         self.ended_ticks = 0.0
         self._unended = [True]
@@ -186,6 +189,8 @@ class Call:
             self.size += CHUNK_SIZE * len(self.chunks)
         if self.is_stream:
             self._stop_following(ending)
+        if self.scattered:
+            self.recorder.gather(self)
         self.recorder.submit(self)
 
     @property

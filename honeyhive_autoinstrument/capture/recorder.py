@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from threading import current_thread
 from typing import Any
 
 from honeyhive_autoinstrument._faults import harmless
@@ -15,7 +16,7 @@ from honeyhive_autoinstrument.capture.call import Call, Callee
 from honeyhive_autoinstrument.capture.context import current_call
 from honeyhive_autoinstrument.capture.freeze import freeze, text_size
 from honeyhive_autoinstrument.capture.stream import proxy_of
-from honeyhive_autoinstrument.events.facts import Attempt, FileFacts
+from honeyhive_autoinstrument.events.facts import Attempt, FileFacts, Operation
 from honeyhive_autoinstrument.events.parameters import CREDENTIALS, LITELLM_METADATA, RECORDED
 from honeyhive_autoinstrument.redaction import is_credential_name
 
@@ -39,6 +40,10 @@ class Recorder:
         self.proxy_of = proxy_of
         self.generation = 0
         """Forks so far. A Call that began before a fork is the parent's to end."""
+        self.loses_context = False
+        """Whether this LiteLLM runs a Router's sync calls on a thread of its own when a loop is running (before 1.59)."""
+        self._scattered: dict[int, Call] = {}
+        """Calls whose items run on threads without their context, by the identity of the lists that they were given."""
         self.open_streams: set[Call] = set()
         """Calls whose streams are still being read; they are ended at exit. Holds Calls, never streams."""
         # Our own generator: the application's `random.seed()` must neither repeat our ids nor be disturbed by us.
@@ -75,6 +80,8 @@ class Recorder:
         self, callee: Callee, instance: Any, positional: tuple[str, ...], args: Any, kwargs: Any
     ) -> Call | object | None:
         parent = current_call.get()
+        if parent is None and self._scattered:
+            parent = self._parent_elsewhere(args, kwargs)
         if type(kwargs.get("model_list")) is list and not callee.is_chain:
             callee = callee.as_batch()  # LiteLLM asks all the deployments and takes the first answer
         if parent is not None and _is_step_of(parent, callee, instance, kwargs):
@@ -109,6 +116,8 @@ class Recorder:
         call.instance_id = id(instance) if instance is not None else 0
         if callee.is_inner:
             call.entered = (callee.attribute,)
+        if callee.is_chain and (callee.operation is Operation.BATCH or (instance is not None and self.loses_context)):
+            self._scatter(call, args, kwargs)
         api_base = kwargs.get("api_base") or kwargs.get("base_url")
         if type(api_base) is str:
             call.api_base = api_base
@@ -119,6 +128,27 @@ class Recorder:
             else:
                 call.item = parent.attempt_count
         return call
+
+    def _scatter(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
+        given = [value for value in (*args, *kwargs.values()) if type(value) is list]
+        call.scattered = tuple(id(each) for value in given for each in (value, *value) if type(each) is list)
+        self._scattered.update(dict.fromkeys(call.scattered, call))
+
+    def gather(self, call: Call) -> None:
+        """A Call whose items ran elsewhere has ended."""
+        for key in call.scattered:
+            if self._scattered.get(key) is call:
+                del self._scattered[key]
+
+    def _parent_elsewhere(self, args: Any, kwargs: dict[str, Any]) -> Call | None:
+        """The Call that this one is an item of: it was given the same list, and LiteLLM's thread pool runs it."""
+        if not current_thread().name.startswith("ThreadPoolExecutor"):
+            return None
+        for value in (*args, *kwargs.values()):
+            found = self._scattered.get(id(value)) if type(value) is list else None
+            if found is not None and (found.callee.operation is Operation.BATCH or "model_group" in _bucket_of(kwargs)):
+                return found
+        return None
 
     @harmless("note a request", None)
     def note_request(self, logging: Any, kwargs: dict[str, Any]) -> None:
@@ -156,6 +186,7 @@ class Recorder:
     def after_fork(self) -> None:
         """In the child: streams that were open belong to the parent; ids must not repeat the parent's."""
         self.open_streams = set()
+        self._scattered = {}
         self._new_number = random.Random().getrandbits
         self.generation += 1
 

@@ -7,7 +7,6 @@ identity. Works on `sys.modules`; never imports, never calls `getattr` on a modu
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -18,8 +17,6 @@ from typing import Any
 from honeyhive_autoinstrument._faults import guarded, log
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.patches.hooks import (
-    CarryingExecutor,
-    CarryingModule,
     Hook,
     Patched,
     ServedMethod,
@@ -30,7 +27,6 @@ from honeyhive_autoinstrument.patches.hooks import (
 from honeyhive_autoinstrument.patches.targets import (
     CONTEXT_CARRIERS,
     ENDPOINTS,
-    EXECUTORS,
     LOGGING,
     ROUTER_CORE,
     TARGETS,
@@ -92,8 +88,9 @@ class Patches:
                 if original is not None and not isinstance(original, Patched):
                     replaced[id(original)] = Patched(original, carry_context)
                     originals.append(original)
-        with guarded("carry the context into batches"):
-            self._wrap_executors()
+        self._recorder.loses_context = not any(
+            name in vars(sys.modules[module]) for module, name in CONTEXT_CARRIERS if module in sys.modules
+        )
         for name, wrapper in (("pre_call", note_request), ("post_call", note_answer)):
             with guarded(f"wrap {name}"):
                 self._wrap_logging(name, wrapper(self._recorder))
@@ -197,21 +194,6 @@ class Patches:
                 delattr(owner, name)
 
         self._changes.append(_Change(place, patched, lambda: vars(owner).get(name), undo))
-
-    def _wrap_executors(self) -> None:
-        """Names in one module of LiteLLM's; the thread pools of everybody else are left alone."""
-        module = sys.modules.get(EXECUTORS)
-        namespace = vars(module) if module is not None else {}
-        for name, replacement in (("ThreadPoolExecutor", lambda _: CarryingExecutor), ("concurrent", CarryingModule)):
-            original = namespace.get(name)
-            if original is None or original is CarryingExecutor or type(original) is CarryingModule:
-                continue
-            carrying = namespace[name] = replacement(original)
-
-            def undo(name: str = name, original: object = original) -> None:
-                namespace[name] = original
-
-            self._changes.append(_Change(f"{EXECUTORS}.{name}", carrying, functools.partial(namespace.get, name), undo))
 
     def _is_done(self, target: Target, holder: object, found: object) -> bool:
         """Whether the Target needs no wrapper any more. If not, it is noted as wrapped from now on.

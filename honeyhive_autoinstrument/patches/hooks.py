@@ -9,14 +9,11 @@ import copy
 import functools
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import ModuleType
 from typing import Any
 
 import wrapt
 
 from honeyhive_autoinstrument._faults import faults, guarded
-from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.context import current_call, enter_call, leave_call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.patches.targets import Shape, Target
@@ -183,42 +180,6 @@ def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs:
             leave_call(call, surrounding)
 
     return wrapped(in_call, *args[1:], **kwargs)
-
-
-class CarryingExecutor(ThreadPoolExecutor):
-    """The thread pool in place of LiteLLM's in its batch functions: what runs on its threads finds the surrounding Call."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        call = current_call.get()
-        return super().submit(fn if call is None else _in_call(call, fn), *args, **kwargs)
-
-
-def _in_call(call: Call, function: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        surrounding = enter_call(call)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            leave_call(call, surrounding)
-
-    return run
-
-
-class CarryingModule(ModuleType):
-    """`concurrent` as LiteLLM's batch functions see it, where they name the thread pool by its full name."""
-
-    def __init__(self, module: ModuleType) -> None:
-        super().__init__(module.__name__)
-        self._self_module = module
-        self.futures = CarryingModule(module.futures) if module.__name__ == "concurrent" else None
-
-    def __getattribute__(self, name: str) -> Any:
-        if name == "ThreadPoolExecutor":
-            return CarryingExecutor
-        own = ModuleType.__getattribute__(self, "__dict__")
-        if name == "futures" and own.get("futures") is not None:
-            return own["futures"]
-        return getattr(own["_self_module"], name)
 
 
 class ServedMethod:

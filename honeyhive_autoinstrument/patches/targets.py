@@ -208,9 +208,6 @@ CONTEXT_CARRIERS = (("litellm.litellm_core_utils.asyncify", "run_async_function"
 """Functions that run a coroutine on a new thread without the caller's context; the surrounding Call is carried over
 (sync Router methods inside a running loop, litellm_map.md 1.5)."""
 
-EXECUTORS = "litellm.batch_completion.main"
-"""The module whose thread pools take calls without the caller's context (litellm_map.md 1.5)."""
-
 LOGGING = ("litellm.litellm_core_utils.litellm_logging", "Logging")
 """LiteLLM's logging object, told of every request (`pre_call`) and answer (`post_call`); same signatures in all releases
 (litellm_map.md 6)."""

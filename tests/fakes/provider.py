@@ -66,4 +66,7 @@ class FakeProvider(Server):
             how = plan.popleft() if plan else self._always.get(model, Behaviour())
         if how.reset:
             return RESET
-        return wire.error(how) if how.status != 200 else wire.answer(request, model, how)
+        reply = wire.error(how) if how.status != 200 else wire.answer(request, model, how)
+        if how.hold is not None and reply.chunks is None:
+            how.hold.wait(20)
+        return reply

@@ -39,10 +39,16 @@ def test_a_hook_that_fails_five_times_removes_itself_and_says_so_once(
     answers = [ask() for _ in range(7)]
 
     assert answers == ["y"] * 7
-    # From 1.103 on the function has an inner end, whose Hook steps in for the failed one, and fails as well.
-    assert faults.counts() in ({"start a call": 5}, {"start a call": 10})
+    # From 1.103 on the function has an inner end, whose Hook steps in for the one that is gone.
+    assert faults.counts() in ({"start a call": 5}, {"start a call": 7})
     assert sum("is no longer watched" in record.message for record in caplog.records) == 1
-    assert recording.events() == []
+    # What could not be read is missing; that the calls were made, and how they ended, is not.
+    events = recording.events()
+    assert len(events) in (5, 7)
+    assert {event["inputs"]["chat_history"][0]["content"] for event in events if event["inputs"]["chat_history"]} <= {
+        "x"
+    }
+    assert {event["outputs"]["content"] for event in events} == {"y"}
     faults.after_fork()
 
 

@@ -68,7 +68,7 @@ def event(
 ) -> dict[str, Any]:
     """A whole event as the server gets it, less what varies.
 
-    :param metadata: `cost_parts` may be LiteLLM's whole breakdown: its sums are no parts, and on streams its price table tells
+    :param metadata: `cost_parts` may be LiteLLM's whole breakdown: its sums are no parts, and of streams its table tells
         input and output only. Where LiteLLM leaves a stream's cost with the usage, that is where it comes from.
     """
     metadata = dict(metadata)

@@ -32,7 +32,7 @@ class Behaviour:
     cut_after: int | None = None
     """Chunks of a stream before the connection breaks."""
     hold: threading.Event | None = None
-    """Chunks after the first wait for this."""
+    """Chunks after the first wait for this, or the whole answer that has none."""
     tool_calls: list[dict[str, Any]] | None = None
     """In OpenAI's form, whatever the wire; each Wire writes them in its own."""
     special: str | None = None
