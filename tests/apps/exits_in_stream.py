@@ -9,7 +9,7 @@ import litellm
 SETTINGS = {
     "model": "openai/gpt-4o-mini",
     "api_base": os.environ["PROVIDER"],
-    "api_key": "sk-exits-0123456789",
+    "api_key": "sk-exits-0123",
     "stream": True,
 }
 MESSAGES = [{"role": "user", "content": "Say hello."}]

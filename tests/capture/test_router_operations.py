@@ -94,7 +94,9 @@ def check(method: Method, recording: Recording) -> None:
     assert attempt["parent_id"] == chain["event_id"]
     assert attempt["error"] is chain["error"] is None
     assert attempt["metadata"]["attempt"] == chain["metadata"]["attempts"] == 1
-    assert attempt["metadata"]["deployment_id"] == "deployment-0"
+    if method.name != "aspeech" or LITELLM_VERSION >= (1, 91):
+        # Before, the Router's aspeech does not say which deployment it took (litellm_map.md 3.1).
+        assert attempt["metadata"]["deployment_id"] == "deployment-0"
     assert chain["config"]["model"] == "group"
     assert chain["inputs"] == attempt["inputs"] != {}
     assert chain["outputs"] == attempt["outputs"] != {}

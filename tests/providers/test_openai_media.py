@@ -285,6 +285,12 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
+has_variations = pytest.mark.skipif(
+    not hasattr(litellm, "image_variation"), reason="this LiteLLM has no image variations yet"
+)
+
+
+@has_variations
 def test_an_open_file_is_recorded_by_name_and_size_and_still_arrives(
     picture: Path, recording: Recording, fake_provider: FakeProvider
 ) -> None:
@@ -302,6 +308,7 @@ def test_an_open_file_is_recorded_by_name_and_size_and_still_arrives(
     assert PNG in request.body
 
 
+@has_variations
 def test_a_variation_is_recorded_async_as_sync(
     picture: Path, recording: Recording, fake_provider: FakeProvider
 ) -> None:
