@@ -15,8 +15,12 @@ nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = False
 nox.options.error_on_missing_interpreters = True
 
-TESTS = ("tests/capture", "tests/providers", "tests/patches", "tests/events", "tests/delivery/test_outage.py")
-"""What depends on LiteLLM's version. Activation with real processes runs on the newest one (pytest alone)."""
+TESTS = (
+    "tests/capture", "tests/providers", "tests/patches", "tests/delivery/test_outage.py",
+    "--ignore=tests/capture/test_faults.py",
+)  # fmt: skip
+"""What depends on LiteLLM's version. Real processes, and our own code's failures, are tried on the newest one
+(pytest alone)."""
 
 
 @nox.session(python="3.11")
@@ -47,11 +51,6 @@ def _test(session: nox.Session, name: str, version: str | None) -> None:
     if version is not None:
         session.run("python", "-c", f"from importlib.metadata import version; assert version('litellm') == '{version}'")
     session.run(
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={RESULTS / name}.xml",
-        *(session.posargs or TESTS),
-        env={"CI": os.environ.get("CI", "")},
-    )
+        "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", f"--junitxml={RESULTS / name}.xml",
+        *(session.posargs or TESTS), env={"CI": os.environ.get("CI", "")},
+    )  # fmt: skip

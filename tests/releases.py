@@ -1,6 +1,7 @@
 """The releases of LiteLLM that are tested: the one list for nox, the README's table and the tests that ask which is newest.
 
-`python -m tests.releases --readme` writes the README's table from the results that the last `nox` left in `.nox/results`.
+`python -m tests.releases --readme` writes the README's table from the results that the last `nox` left in `.nox/results`;
+`--sessions` lists nox's sessions.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ RELEASES = (
     Release("1.60.8", needs=OLD_OPENAI),
     Release("1.63.14", needs=OLD_OPENAI),
     Release("1.67.6", needs=OLD_OPENAI),
-    Release("1.70.4"),
+    Release("1.70.4", needs=OLD_OPENAI),
     Release("1.74.9"),
     Release("1.77.7"),
     Release("1.80.17"),
@@ -99,7 +100,11 @@ def counts_of(result: Path) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    if "--readme" in sys.argv:
+    if "--sessions" in sys.argv:
+        # The newest first: it is the slowest, and tells most.
+        print(*(f"litellm({release.version})" for release in reversed(RELEASES)), sep="\n")
+        print(*(f"python-{python}" for python in OTHER_PYTHONS), sep="\n")
+    elif "--readme" in sys.argv:
         readme = ROOT / "README.md"
         before, _, rest = readme.read_text().partition("<!-- releases -->\n")
         readme.write_text(f"{before}<!-- releases -->\n{table()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")

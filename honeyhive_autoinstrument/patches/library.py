@@ -25,12 +25,12 @@ def price_of_tokens(
     litellm = sys.modules.get("litellm")
     if litellm is None:
         return None
-    if provider in LOCAL:
-        return 0.0, 0.0
     prices = litellm.model_cost
     for model in models:
         bare = model.removeprefix(f"{provider}/") if provider else model
         known = next((name for name in (f"{provider}/{bare}", bare, model) if name in prices), None)
+        if known is not None and provider in LOCAL:
+            return 0.0, 0.0
         if known is not None:
             prompt_cost, completion_cost = litellm.cost_per_token(
                 model=bare,
