@@ -99,6 +99,8 @@ def tool_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
 def chat_outputs(facts: CallFacts) -> Outputs:
     """The first choice's message; all of them under `choices` where there are several."""
     response: Any = facts.result
+    if isinstance(response, str):  # a tool loop's last answer
+        return {"role": "assistant", "content": response}
     choices = field_of(facts.answer or response, "choices") or []
     outputs = [_choice(each) for each in choices]
     if not outputs:

@@ -11,6 +11,7 @@ from tests.fakes.wires.anthropic import AnthropicWire
 from tests.fakes.wires.bedrock import BedrockWire
 from tests.fakes.wires.cohere import CohereWire
 from tests.fakes.wires.gemini import GeminiWire
+from tests.fakes.wires.lookups import LookupWire
 from tests.fakes.wires.ollama import OllamaWire
 from tests.fakes.wires.openai import OpenAIWire
 from tests.fakes.wires.openai_media import MediaWire
@@ -27,6 +28,7 @@ WIRES: tuple[Wire, ...] = (
     GeminiWire(),
     CohereWire(),
     OllamaWire(),
+    LookupWire(),
 )
 
 
