@@ -162,6 +162,8 @@ class Recorder:
             return
         call.request_count += 1
         call.logging = logging
+        if call.call_id is None:
+            call.call_id = getattr(logging, "litellm_call_id", None)
         if self.capture_raw:
             more = kwargs.get("additional_args")
             if type(more) is dict:
@@ -227,6 +229,9 @@ def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any
     call_id = kwargs.get("litellm_call_id")
     if call_id is None:
         return False
+    if call.call_id is None:
+        # LiteLLM hands the id down that it made; up to 1.79 a bridge from Responses to chat passes nothing else.
+        call.call_id = call_id
     return bool(call.call_id == call_id)
 
 

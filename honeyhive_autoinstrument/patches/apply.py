@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CellType, ModuleType
 from typing import Any
 
@@ -30,6 +30,7 @@ from honeyhive_autoinstrument.patches.targets import (
     LOGGING,
     ROUTER_CORE,
     TARGETS,
+    Shape,
     Target,
 )
 
@@ -207,6 +208,8 @@ class Patches:
         return isinstance(found, Patched | ServedMethod)
 
     def _hook(self, target: Target, original: Any) -> Hook:
+        if inspect.iscoroutinefunction(original):
+            target = replace(target, shape=Shape.ASYNC)  # up to 1.72 `litellm.anthropic.messages.create` is async, too
         hook = Hook(target, positional_names(target, original), self._recorder)
         self._hooks.append(hook)
         return hook

@@ -106,7 +106,7 @@ def test_a_stream_ends_once_and_says_how(
     if ending == "failed at request":
         fake_provider.always(kind.provider_model, Behaviour(status=400, message="no"))
     elif ending == "failed between chunks":
-        fake_provider.always(kind.provider_model, Behaviour(cut_after=4))
+        fake_provider.always(kind.provider_model, Behaviour(cut_after=3))
     elif ending == "cancelled" or (kind.is_of_bytes and ending in ("closed", "half-read")):
         fake_provider.always(kind.provider_model, Behaviour(hold=hold))
 

@@ -45,7 +45,7 @@ METHODS = tuple(
         Method("responses", "responses", "openai/gpt-4o", {"input": "Say hello."}, (1, 74)),
         Method("aresponses", "aresponses", "openai/gpt-4o", {"input": "Hi.", "stream": True}, (1, 74), is_stream=True),
         Method("aanthropic_messages", "anthropic_messages", "anthropic/claude-sonnet-4-5", ANTHROPIC, (1, 74), path=""),
-        Method("anthropic_messages", "anthropic_messages", "anthropic/claude-sonnet-4-5", ANTHROPIC, (1, 74), path=""),
+        Method("anthropic_messages", "anthropic_messages", "anthropic/claude-sonnet-4-5", ANTHROPIC, (1, 80), path=""),
         Method("arerank", "arerank", "cohere/rerank-v3.5", {"query": "red", "documents": ["red", "blue"]}, (1, 74), path=""),
         Method("amoderation", "amoderation", "openai/omni-moderation-latest", {"input": "Hello."}, (1, 82)),
         Method("atranscription", "atranscription", "openai/whisper-1", {"file": ("a.wav", WAV)}, (1, 60)),

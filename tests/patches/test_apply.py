@@ -19,6 +19,7 @@ import honeyhive_autoinstrument
 from honeyhive_autoinstrument.patches.apply import class_behind, inner_cell_of
 from honeyhive_autoinstrument.patches.hooks import Patched, ServedMethod
 from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, TARGETS, Shape, Target
+from tests.capture.calls import LITELLM_VERSION
 from tests.conftest import Recording
 
 NAMES = [
@@ -129,7 +130,7 @@ def test_shapes_in_the_table_are_those_of_litellm(recording: Recording) -> None:
         function = found_at(target)
         if isinstance(function, ServedMethod):
             function = getattr(router, target.attribute, None)
-        if function is not None:
+        if function is not None and (target.name != "create" or LITELLM_VERSION >= (1, 74)):
             assert inspect.iscoroutinefunction(function) is (target.shape is Shape.ASYNC), target.event_name
 
 

@@ -293,7 +293,7 @@ CASES = (
         # LiteLLM does not stream Llama with tools: it asks for a whole answer and cuts that up.
         for family, model, chunks, since in (
             ("Claude", CLAUDE, 10, (1, 74)),
-            ("Nova", NOVA, 6, (1, 74)),
+            ("Nova", NOVA, 6, (1, 82)),
             ("Llama", LLAMA, 3, (1, 109)),
         )
     ),

@@ -271,7 +271,7 @@ CHAT = (
         since=(1, 109),
         metadata=_failed("RateLimitError", 429, error_debug_info=DEBUG),
     ),
-    _v1_chat("v1", outputs=ANSWER, metadata=_counted(9, 7, model=V1_MODEL)),
+    _v1_chat("v1", outputs=ANSWER, metadata=_counted(9, 7, model=V1_MODEL), since=(1, 82)),
     _v1_chat(
         "v1 stream",
         settings=STREAM,
@@ -287,6 +287,7 @@ CHAT = (
         # The wire has no ids for calls, and LiteLLM makes up the same one for all. Nor does it say why the answer ended.
         outputs={**CALLED, "finish_reason": "stop", "tool_calls": [{**call, "id": "call_"} for call in CALLS]},
         metadata=_counted(9, 7, model=V1_MODEL),
+        since=(1, 82),
     ),
 )
 

@@ -348,6 +348,7 @@ CASES = (
             "provider_specific_fields": {**NATIVE, "vertex_ai_grounding_metadata": [GROUNDING]},
         },
         metadata=_answered(GROUNDED_USAGE, COST + SEARCH_COST, GROUNDED_PARTS),
+        since=(1, 74),
     ),
     _case(
         "grounding in a stream",
@@ -359,6 +360,7 @@ CASES = (
             "provider_specific_fields": {**IN_STREAM, "vertex_ai_grounding_metadata": [GROUNDING]},
         },
         metadata=_answered(GROUNDED_USAGE, GROUNDED_PARTS["total_cost"], GROUNDED_PARTS, chunks=5),
+        since=(1, 74),
     ),
     _case(
         "cached tokens",

@@ -653,7 +653,7 @@ OTHERS = (
         "gpt-image-1",
         outputs=[{"b64_json": blob(IMAGE)}],
         extra=DRAWN_USAGE,
-        since=(1, 67),
+        since=(1, 74),
         quality="low",
         size="1024x1024",
     ),
