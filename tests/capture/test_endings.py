@@ -94,6 +94,8 @@ def table() -> list[Any]:
         for ending in ENDINGS:
             if ending == "cancelled" and not kind.is_async:
                 continue  # only a task can be cancelled
+            if (kind.id, ending) == ("router", "failed between chunks") and (1, 82) <= LITELLM_VERSION < (1, 106):
+                continue  # these releases ask again and again, for ever (litellm_map.md 3.5)
             rows.append(pytest.param(kind, ending, id=f"{kind.id}-{ending}"))
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -137,14 +137,17 @@ def test_messages_of_anthropic_become_chat_messages() -> None:
 
 
 EVENTS = (
-    {"type": "message_start", "message": {"role": "assistant", "model": "claude", "usage": {"input_tokens": 9, "output_tokens": 1}}},
+    {"type": "message_start", "message": {"role": "assistant", "usage": {"input_tokens": 9, "output_tokens": 1}}},
     {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"url": "u"}}},
     {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t1", "name": "f", "input": {}}},
     {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a"'}},
     {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": ": 1}"}},
-    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7, "cache_read_input_tokens": 4}},
+    {
+        "type": "message_delta", "delta": {"stop_reason": "tool_use"},
+        "usage": {"output_tokens": 7, "cache_read_input_tokens": 4},
+    },
 )  # fmt: skip
 
 
@@ -214,6 +217,7 @@ def test_a_stored_response_is_asked_for_by_its_id() -> None:
 
 
 def test_a_stream_of_responses_that_breaks_off_has_what_was_read() -> None:
+    refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "No"}]}
     chunks = [
         {"type": "response.created", "response": {"id": "resp_1", "model": "gpt"}},
         {"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning", "summary": []}},
@@ -221,7 +225,7 @@ def test_a_stream_of_responses_that_breaks_off_has_what_was_read() -> None:
         {"type": "response.output_text.delta", "output_index": 1, "delta": "Hel"},
         {"type": "response.output_text.delta", "output_index": 1, "delta": "lo"},
         {"type": "response.function_call_arguments.delta", "output_index": 2, "delta": '{"a'},
-        {"type": "response.output_item.done", "output_index": 3, "item": {"type": "message", "content": [{"type": "refusal", "refusal": "No"}]}},
+        {"type": "response.output_item.done", "output_index": 3, "item": refusal},
         {"type": "response.refusal.delta", "output_index": 3, "delta": "ignored: it was done"},
     ]  # fmt: skip
 
@@ -272,7 +276,7 @@ def test_a_transcription_may_be_a_bare_text() -> None:
 
 def test_speech_that_was_not_read_yet_is_not_read() -> None:
     class Response:
-        headers = {"content-type": "audio/mpeg"}
+        headers: ClassVar = {"content-type": "audio/mpeg"}
 
     class Speech:
         response = Response()
@@ -318,7 +322,7 @@ def test_pieces_of_a_streamed_function_call_and_of_audio_are_joined() -> None:
         {"function_call": {"name": "f", "arguments": '{"a'}},
         {"function_call": {"arguments": '": 1}'}},
         {"audio": {"id": "audio_1", "data": "AAAA", "transcript": "Hel"}},
-        {"audio": {"data": "no base64!", "transcript": "lo", "expires_at": 5}},
+        {"audio": {"data": "A", "transcript": "lo", "expires_at": 5}},
         {"provider_specific_fields": {"citation": "one", "list": [1], "map": {"a": 1}}},
         {"provider_specific_fields": {"citation": "two", "list": [2], "map": {"b": 2}}},
         {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]},
