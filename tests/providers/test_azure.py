@@ -171,6 +171,7 @@ CASES = (
         settings=WITH_USAGE,
         outputs=ANSWER,
         metadata=_streamed(7),
+        since=(1, 91),
     ),
     _case(
         "parallel tool calls",
@@ -198,6 +199,7 @@ CASES = (
         behaviour=Behaviour(special="content_filter"),
         outputs={**ANSWER, "finish_reason": "content_filter"},
         metadata=_streamed(7, reason="content_filter"),
+        since=(1, 91),
     ),
     _case(
         "filtered question",
