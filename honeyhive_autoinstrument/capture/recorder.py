@@ -229,8 +229,8 @@ def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any
     call_id = kwargs.get("litellm_call_id")
     if call_id is None:
         return False
-    if call.call_id is None:
-        # LiteLLM hands the id down that it made; up to 1.79 a bridge from Responses to chat passes nothing else.
+    if call.call_id is None and callee.operation is not call.callee.operation:
+        # A bridge from Responses to chat: LiteLLM hands down the id that it made, and in 1.77 nothing else.
         call.call_id = call_id
     return bool(call.call_id == call_id)
 

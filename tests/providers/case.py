@@ -11,11 +11,30 @@ import litellm
 
 from tests.capture.calls import LITELLM_VERSION
 from tests.conftest import Recording
-from tests.fakes.provider import FakeProvider
+from tests.fakes.provider import TEXT, FakeProvider
 from tests.fakes.wires import Behaviour
 
 IS_NEWEST = LITELLM_VERSION >= (1, 110)
 """Whole events are compared where LiteLLM's own part in them is known; on other releases what a user cannot do without."""
+
+# A question about the weather in two cities, which the tests of several providers ask.
+CALLS = [
+    {"id": "call_paris", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
+    {"id": "call_rome", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
+]
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather in a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
+ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
+STREAM = {"stream": True}
+WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 VARYING = frozenset({"event_id", "session_id", "parent_id", "start_time", "end_time", "duration"})
 VARYING_METADATA = frozenset(

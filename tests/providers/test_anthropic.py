@@ -17,9 +17,16 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.anthropic import CACHE_READ, CACHE_WRITTEN, REDACTED, REQUEST_ID, SIGNATURE, THOUGHT
-from tests.providers.case import IS_NEWEST, Case, check, event, price
+from tests.providers.case import (
+    ANSWER,
+    IS_NEWEST,
+    Case,
+    check,
+    event,
+    price,
+)
 
 MODEL = "claude-sonnet-4-5"
 DATED = "claude-sonnet-4-5-20250929"
@@ -41,7 +48,6 @@ NATIVE_BASE: dict[str, Any] = {
 HIDDEN = frozenset({"messages", "api_base", "api_key"})
 """Arguments that are not settings."""
 CHAT_INPUTS: dict[str, Any] = {"chat_history": MESSAGES}
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 NATIVE_ANSWER: dict[str, Any] = {**ANSWER, "finish_reason": "end_turn"}
 
 CALLS: list[dict[str, Any]] = [

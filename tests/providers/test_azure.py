@@ -13,38 +13,32 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.openai import FILTERS_HIT, FILTERS_PASSED, PROMPT_FILTERS
-from tests.providers.case import IS_NEWEST, Case, check, event, price
+from tests.providers.case import (
+    ANSWER,
+    CALLS,
+    IS_NEWEST,
+    TOOLS,
+    WITH_USAGE,
+    Case,
+    check,
+    event,
+    price,
+)
 
 DEPLOYMENT = "gpt-4o-mini"
 SERVED = "gpt-4o-mini-2024-07-18"
 MODEL = f"azure/{DEPLOYMENT}"
 VERSION = "2024-10-21"
-CALLS = [
-    {"id": "call_paris", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
-    {"id": "call_rome", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
-]
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
 PASSED = {"content_filter_results": FILTERS_PASSED, "prompt_filter_results": PROMPT_FILTERS}
 HIT = {"content_filter_results": FILTERS_HIT, "prompt_filter_results": PROMPT_FILTERS}
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 CALLED: dict[str, Any] = {
     "role": "assistant",
     "content": None,
     "finish_reason": "tool_calls",
     "tool_calls": CALLS,
 }
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 REGION = {"region": "Sweden Central"}
 """As `x-ms-region` has it."""
 REFUSED = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."

@@ -14,7 +14,7 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import Behaviour, FakeProvider
 from tests.fakes.wires.bedrock import (
     BLOCKED_TEXT,
     CACHE_READ,
@@ -24,7 +24,14 @@ from tests.fakes.wires.bedrock import (
     SIGNATURE,
     THOUGHT,
 )
-from tests.providers.case import IS_NEWEST, Case, check, event, price
+from tests.providers.case import (
+    ANSWER,
+    IS_NEWEST,
+    Case,
+    check,
+    event,
+    price,
+)
 
 pytestmark = pytest.mark.skipif(find_spec("boto3") is None, reason="boto3 is not installed")
 
@@ -34,7 +41,6 @@ LLAMA = "meta.llama3-3-70b-instruct-v1:0"
 SINCE = {CLAUDE: (1, 82), NOVA: (1, 55), LLAMA: (1, 55)}
 """Older releases do not know this Claude, and call it by Bedrock's older API."""
 REGION = "us-east-1"
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 CALLS: list[dict[str, Any]] = [
     {"id": "tooluse_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
     {"id": "tooluse_2", "type": "function", "function": {"name": "time", "arguments": '{"zone": "CET"}'}},

@@ -12,9 +12,19 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.cohere import SCORES
-from tests.providers.case import IS_NEWEST, Case, check, event, price
+from tests.providers.case import (
+    ANSWER,
+    CALLS,
+    IS_NEWEST,
+    STREAM,
+    TOOLS,
+    Case,
+    check,
+    event,
+    price,
+)
 
 MODEL = "command-r-plus-08-2024"
 HAS_V2 = LITELLM_VERSION >= (1, 82)
@@ -23,21 +33,6 @@ EMBEDDER = "embed-english-v3.0"
 RERANKER = "rerank-v3.5"
 PER_SEARCH = 0.002
 
-CALLS = [
-    {"id": "call_paris", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
-    {"id": "call_rome", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
-]
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 CALLED: dict[str, Any] = {
     "role": "assistant",
     "content": None,
@@ -50,7 +45,6 @@ CITED = [
         "url_citation": {"start_index": 0, "end_index": 5, "title": "Greetings", "url": "source:greetings"},
     }
 ]
-STREAM = {"stream": True}
 SLOW_DOWN = Behaviour(status=429, message="slow down", headers=(("retry-after", "7"),))
 NEVER_RECORDED = frozenset({"messages", "api_base", "api_key", "input", "query", "documents"})
 

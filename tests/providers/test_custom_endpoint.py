@@ -11,34 +11,26 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.openai import STOP_TOKEN, THOUGHT
-from tests.providers.case import Case, check, event
+from tests.providers.case import (
+    ANSWER,
+    CALLS,
+    STREAM,
+    TOOLS,
+    WITH_USAGE,
+    Case,
+    check,
+    event,
+)
 
 MODEL = "qwen3-8b"
-CALLS = [
-    {"id": "call_paris", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
-    {"id": "call_rome", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
-]
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 CALLED: dict[str, Any] = {
     "role": "assistant",
     "content": None,
     "finish_reason": "tool_calls",
     "tool_calls": CALLS,
 }
-STREAM = {"stream": True}
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 REASONING = Behaviour(special="vllm")
 SLOW_DOWN = Behaviour(status=429, message="slow down", headers=(("retry-after", "7"),))
 DEBUG = "\nModel: {model}\nAPI Base: `{{url}}/v1`\nMessages: `[{{'role': 'user', 'content': 'Say hello.'}}]`"

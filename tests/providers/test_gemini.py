@@ -16,9 +16,20 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.gemini import CACHED_TOKENS, GROUNDING, SAFE, SIGNATURE, THOUGHT, THOUGHT_TOKENS, TOKEN_ROUTE
-from tests.providers.case import IS_NEWEST, Case, check, event, price
+from tests.providers.case import (
+    ANSWER,
+    CALLS,
+    IS_NEWEST,
+    STREAM,
+    TOOLS,
+    WITH_USAGE,
+    Case,
+    check,
+    event,
+    price,
+)
 
 MODEL = "gemini-2.5-flash"
 STUDIO = "{url}/v1beta" if LITELLM_VERSION >= (1, 75) else f"{{url}}/v1beta/models/{MODEL}"
@@ -26,22 +37,8 @@ STUDIO = "{url}/v1beta" if LITELLM_VERSION >= (1, 75) else f"{{url}}/v1beta/mode
 VERTEX = f"{{url}}/v1/projects/greetings/locations/us-central1/publishers/google/models/{MODEL}"
 HAS_GOOGLE_AUTH = find_spec("google") is not None and find_spec("google.auth") is not None
 
-CALLS = [
-    {"id": "call_paris", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
-    {"id": "call_rome", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
-]
 MADE_UP_IDS = [{**call, "id": ANY} for call in CALLS]
 """Gemini sends calls without ids; LiteLLM makes them up."""
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
 COUNTED = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 DETAILS: dict[str, Any] = {
     "completion_tokens_details": {"text_tokens": 7},
@@ -58,7 +55,6 @@ def _price(model: str, **tokens: int) -> float:
 INPUT_COST = _price(f"gemini/{MODEL}", input_cost_per_token=11)
 OUTPUT_COST = _price(f"gemini/{MODEL}", output_cost_per_token=7)
 COST = INPUT_COST + OUTPUT_COST
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 NATIVE = {"native_finish_reason": "STOP", "vertex_ai_safety_results": [SAFE]}
 IN_STREAM = {"vertex_ai_safety_ratings": [SAFE], "vertex_ai_safety_results": [SAFE]}
 
@@ -189,8 +185,6 @@ def _failed(kind: str, status: int, **more: Any) -> dict[str, Any]:
     }
 
 
-STREAM = {"stream": True}
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 SLOW_DOWN = Behaviour(status=429, message="slow down", headers=(("retry-after", "7"),))
 SLOW_DOWN_BODY = '{"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}'
 DEBUG_MESSAGES = "Messages: `[{'role': 'user', 'content': 'Say hello.'}]`"

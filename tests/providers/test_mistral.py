@@ -9,9 +9,18 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.openai import THOUGHT
-from tests.providers.case import IS_NEWEST, Case, check, event, price
+from tests.providers.case import (
+    ANSWER,
+    IS_NEWEST,
+    STREAM,
+    TOOLS,
+    Case,
+    check,
+    event,
+    price,
+)
 
 MODEL = "mistral-small-latest"
 THINKER = "magistral-medium-latest"
@@ -19,24 +28,12 @@ CALLS = [
     {"id": "D681PevKs", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
     {"id": "a1B2c3D4e", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
 ]
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 CALLED: dict[str, Any] = {
     "role": "assistant",
     "content": None,
     "finish_reason": "tool_calls",
     "tool_calls": CALLS,
 }
-STREAM = {"stream": True}
 SLOW_DOWN = Behaviour(status=429, message="slow down", headers=(("retry-after", "7"),), special="mistral")
 DEBUG = "\nModel: {model}\nAPI Base: `{{url}}/v1`\nMessages: `[{{'role': 'user', 'content': 'Say hello.'}}]`"
 

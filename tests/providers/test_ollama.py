@@ -10,32 +10,24 @@ import pytest
 
 from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
-from tests.fakes.provider import TEXT, Behaviour, FakeProvider
+from tests.fakes.provider import Behaviour, FakeProvider
 from tests.fakes.wires.ollama import THOUGHT
-from tests.providers.case import Case, check, event
+from tests.providers.case import (
+    ANSWER,
+    CALLS,
+    STREAM,
+    TOOLS,
+    WITH_USAGE,
+    Case,
+    check,
+    event,
+)
 
 MODEL = "llama3.1"
 CHAT = f"ollama_chat/{MODEL}"
 GENERATE = f"ollama/{MODEL}"
-CALLS = [
-    {"id": "call_paris", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}},
-    {"id": "call_rome", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}},
-]
 MADE_UP_IDS = [{**call, "id": ANY} for call in CALLS]
 """Ollama sends calls without ids; LiteLLM makes them up."""
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather in a city.",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-ANSWER: dict[str, Any] = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
-STREAM = {"stream": True}
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 BY_TOKENIZER = {"completion_tokens_details": {"reasoning_tokens": 0, "text_tokens": 7}}
 """LiteLLM counts the thoughts of a stream itself."""
 FREE = {"cost": 0.0, "cost_source": "response"}

@@ -20,7 +20,13 @@ from tests.capture.calls import LITELLM_VERSION, MESSAGES
 from tests.conftest import Recording
 from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
 from tests.fakes.wires.openai import CITATION, IMAGE, NO_DETAILS, REFUSAL, SOUND
-from tests.providers.case import IS_NEWEST, Case, check, event
+from tests.providers.case import (
+    IS_NEWEST,
+    WITH_USAGE,
+    Case,
+    check,
+    event,
+)
 
 API: dict[str, Any] = {"api_base": "{url}/v1", "api_key": KEY, "max_retries": 0}
 CHAT: dict[str, Any] = {"model": "openai/gpt-4o", "messages": MESSAGES, **API}
@@ -30,7 +36,6 @@ ANSWER = {"role": "assistant", "content": TEXT, "finish_reason": "stop"}
 TOKENS = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 INPUT_PRICE, CACHED_PRICE, OUTPUT_PRICE = 2.5e-06, 1.25e-06, 1e-05
 """Of gpt-4o, US dollars a token."""
-WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 CALLS = [
     {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
     {"id": "call_2", "type": "function", "function": {"name": "time", "arguments": '{"zone": "CET"}'}},
