@@ -113,9 +113,14 @@ def methods() -> list[str]:
         if not name.startswith("_") and inspect.isfunction(getattr(value, "__wrapped__", value))
         and (inspect.iscoroutinefunction(value) or name in calls)
     }  # fmt: skip
-    listed = vars(sys.modules[ENDPOINTS[0]])[ENDPOINTS[1]]() if ENDPOINTS[0] in sys.modules else vars(router)
+    listed = vars(sys.modules[ENDPOINTS[0]])[ENDPOINTS[1]]() if ENDPOINTS[0] in sys.modules else vars(made_by(router))
     made = {name for name in listed if name in calls or (re.fullmatch(r"a?\w+", name) and name in served_names(core))}
     return sorted(name for name in own | made if callable(getattr(router, name, None)) and not name.startswith("_"))
+
+
+def made_by(router: object) -> object:
+    """The object that has the methods: in 1.109 the one behind the facade."""
+    return vars(router).get("_core", router)
 
 
 def inventory() -> Iterator[Entry]:
