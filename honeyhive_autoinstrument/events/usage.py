@@ -90,20 +90,21 @@ def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
 
     Parts of a count (cached, reasoning, audio, image) only where there are any.
     """
-    if usage is None:
+    raw = without_nothing(plain_of(usage))
+    if not isinstance(raw, dict) or not raw:
         return {}
-    prompt = _count(_first_of(usage, *PROMPT_NAMES))
-    completion = _count(_first_of(usage, *COMPLETION_NAMES))
-    prompt_details = _first_of(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
-    completion_details = _first_of(usage, "completion_tokens_details", "output_tokens_details", "output_token_details")
-    read = _some(_first_of(prompt_details, "cached_tokens")) or _some(
-        _first_of(usage, "cache_read_input_tokens", "cachedContentTokenCount", "cached_content_token_count")
+    prompt = _count(_first_of(raw, *PROMPT_NAMES))
+    completion = _count(_first_of(raw, *COMPLETION_NAMES))
+    prompt_details = _details(raw, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+    completion_details = _details(raw, "completion_tokens_details", "output_tokens_details", "output_token_details")
+    read = _some(prompt_details.get("cached_tokens")) or _some(
+        _first_of(raw, "cache_read_input_tokens", "cachedContentTokenCount", "cached_content_token_count")
     )
-    written = _some(_first_of(usage, "cache_creation_input_tokens")) or _some(
+    written = _some(raw.get("cache_creation_input_tokens")) or _some(
         _first_of(prompt_details, "cache_creation_tokens", "cache_write_tokens")
     )
-    reasoning = _some(_first_of(completion_details, "reasoning_tokens")) or _some(
-        _first_of(usage, "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count")
+    reasoning = _some(completion_details.get("reasoning_tokens")) or _some(
+        _first_of(raw, "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count")
     )
     if operation is Operation.MESSAGES and prompt is not None:
         # Anthropic counts what it read from and wrote to its cache apart; LiteLLM's prompt_tokens include it, and so do
@@ -111,7 +112,7 @@ def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
         prompt += (read or 0) + (written or 0)
     if operation is Operation.GENERATE and completion is not None:
         completion += reasoning or 0  # Google counts thoughts apart
-    total = _count(_first_of(usage, *TOTAL_NAMES[:3]))
+    total = _count(_first_of(raw, *TOTAL_NAMES[:3]))
     if total is None and prompt is not None and completion is not None:
         total = prompt + completion
     counts = {
@@ -123,15 +124,18 @@ def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
         "cache_read_input_tokens": read,
         "cache_write_input_tokens": written,
         "reasoning_tokens": reasoning,
-        "audio_input_tokens": _some(field_of(prompt_details, "audio_tokens")),
-        "audio_output_tokens": _some(field_of(completion_details, "audio_tokens")),
-        "image_input_tokens": _some(field_of(prompt_details, "image_tokens")),
-        "image_output_tokens": _some(field_of(completion_details, "image_tokens")),
-        "search_units": _some(field_of(usage, "search_units")),
+        "audio_input_tokens": _some(prompt_details.get("audio_tokens")),
+        "audio_output_tokens": _some(completion_details.get("audio_tokens")),
+        "image_input_tokens": _some(prompt_details.get("image_tokens")),
+        "image_output_tokens": _some(completion_details.get("image_tokens")),
+        "search_units": _some(raw.get("search_units")),
     }
-    known = {name: count for name, count in counts.items() if count is not None}
-    raw = without_nothing(plain_of(usage))
-    return {**known, "usage": raw} if raw else known
+    return {**{name: count for name, count in counts.items() if count is not None}, "usage": raw}
+
+
+def _details(raw: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A count's parts, by the first name under which there are any."""
+    return next((raw[name] for name in names if isinstance(raw.get(name), dict)), {})
 
 
 def _count(value: Any) -> int | None:
