@@ -4,6 +4,7 @@ import multiprocessing
 import subprocess
 import sys
 
+import idle
 import litellm
 
 
@@ -17,6 +18,7 @@ def ask(number):
 if __name__ == "__main__":
     way = sys.argv[1]
     print(ask("parent"))
+    idle.wait_for_litellm()
     if way == "subprocess":
         code = f"import sys; sys.path.insert(0, {sys.path[0]!r}); import children; print(children.ask(1))"
         print(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip())

@@ -3,6 +3,7 @@
 import os
 import sys
 
+import idle
 import litellm
 
 
@@ -11,6 +12,7 @@ def ask(text):
 
 
 ask("before")
+idle.wait_for_litellm()
 child = os.fork()
 ask("child" if child == 0 else "parent")
 if child:
