@@ -16,11 +16,10 @@ nox.options.reuse_existing_virtualenvs = False
 nox.options.error_on_missing_interpreters = True
 
 TESTS = (
-    "tests/capture", "tests/providers", "tests/patches", "tests/delivery/test_outage.py",
-    "--ignore=tests/capture/test_faults.py",
+    "tests/capture", "tests/providers", "tests/patches", "--ignore=tests/capture/test_faults.py",
 )  # fmt: skip
-"""What depends on LiteLLM's version. Real processes, and our own code's failures, are tried on the newest one
-(pytest alone)."""
+"""What depends on LiteLLM's version. Activation, delivery and our own code's failures are tried on the newest one (pytest
+alone)."""
 
 
 @nox.session(python="3.11")
