@@ -16,8 +16,9 @@ import pytest
 import wrapt
 
 import honeyhive_autoinstrument
-from honeyhive_autoinstrument.patches.apply import class_behind, inner_cell_of
-from honeyhive_autoinstrument.patches.hooks import Patched, ServedMethod
+from honeyhive_autoinstrument.capture.recorder import Recorder
+from honeyhive_autoinstrument.patches.apply import Patches, class_behind, inner_cell_of, positional_names
+from honeyhive_autoinstrument.patches.hooks import Hook, Patched, ServedMethod
 from honeyhive_autoinstrument.patches.targets import CONTEXT_CARRIERS, TARGETS, Shape, Target
 from tests.capture.calls import LITELLM_VERSION
 from tests.conftest import Recording
@@ -219,3 +220,69 @@ def test_a_partial_of_a_wrapped_function_is_recorded(recording: Recording) -> No
 def test_a_coroutine_that_is_never_awaited_warns_under_its_own_name(recording: Recording) -> None:
     with pytest.warns(RuntimeWarning, match="coroutine 'acompletion' was never awaited"):
         litellm.acompletion(model="gpt-4o", messages=[])
+
+
+def test_what_a_litellm_lacks_is_missing_and_the_rest_is_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(litellm, "rerank")
+    for module in ("litellm.vector_stores.main", "litellm.messages.dispatch"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    patches = Patches(Recorder(lambda call: None))
+
+    patches.apply(is_late=False)
+    patches.restore()
+
+    assert {"litellm.rerank", "litellm.vector_stores.search"} <= set(patches.missing)
+    assert not isinstance(litellm.completion, Patched)
+
+
+def test_a_router_method_that_others_wrapped_after_us_is_left_to_them(request: pytest.FixtureRequest) -> None:
+    original = vars(CORE)["completion"]
+    request.getfixturevalue("recording")
+    theirs = functools.partial(vars(CORE)["completion"])
+    CORE.completion = theirs
+
+    honeyhive_autoinstrument.uninstrument()
+    left = vars(CORE)["completion"]
+    CORE.completion = original
+
+    assert left is theirs
+
+
+def test_names_of_positional_parameters_are_read_to_the_end() -> None:
+    def function(model: str, messages: object) -> None: ...
+
+    assert positional_names(TARGETS[0], function) == ("model", "messages")
+
+
+class Owner:
+    def method(self) -> str:
+        return "own"
+
+
+def test_a_wrapped_method_copies_and_pickles_as_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Owner, "method", Patched(Owner.method, lambda wrapped, instance, args, kwargs: wrapped(*args, **kwargs))
+    )
+    method = Owner().method
+
+    assert copy.copy(method) is method
+    assert copy.deepcopy(method)() == pickle.loads(pickle.dumps(method))() == "own"
+    assert copy.deepcopy(Owner.method)(Owner()) == pickle.loads(pickle.dumps(Owner.method))(Owner()) == "own"
+
+
+def test_a_served_method_is_the_instances_own_for_everybody_else() -> None:
+    class Made:
+        served = ServedMethod(Hook(TARGETS[0], (), Recorder(lambda call: None)))
+
+    made = Made()
+    assert not hasattr(Made, "served")
+    assert not hasattr(made, "completion")
+    served = vars(Made)["served"]
+
+    served.__set__(made, "method")
+    assert vars(made)["completion"] == "method"
+    served.__delete__(made)
+    with pytest.raises(AttributeError):
+        served.__delete__(made)
+    with pytest.raises(AttributeError):
+        made.served  # noqa: B018
