@@ -134,6 +134,9 @@ def check(case: Case, recording: Recording, provider: FakeProvider) -> None:
     assert_times(found)
     part = stable if IS_NEWEST else essentials
     wrong = list(differences(part(found), part(expected)))
+    if not IS_NEWEST and found["metadata"].get("usage_source") == "estimated":
+        # LiteLLM 1.105 to 1.108 counts nothing where the provider does not.
+        wrong = [each for each in wrong if "_tokens:" not in each]
     assert not wrong, "\n".join(wrong)
 
 
