@@ -56,23 +56,21 @@ class Recorder:
         positional: tuple[str, ...],
         args: Any,
         kwargs: Any,
-        note: Callable[[bool], None],
+        on_fault: Callable[[], None],
     ) -> Call | None:
         """A Call for this invocation, or None if it is a step of a Call already in flight.
 
         :param instance: the object of a method call, None for a function.
         :param positional: names of the function's positional parameters, in order.
-        :param note: told whether a Call began well, or with a Fault and without its arguments.
+        :param on_fault: told when a Call began with a Fault, and without its arguments.
         """
         call = self._start(callee, instance, positional, args, kwargs)
         if call is _FAILED:
-            note(False)
+            on_fault()
             parent = current_call.get()
             if parent is not None and not parent.callee.is_chain and not parent.returned:
                 return None  # most likely a step of that one
             return Call(self, callee, parent, self._new_number(128), {}, BASE_SIZE, ())
-        if call is not None:
-            note(True)
         return call  # type: ignore[return-value]
 
     @harmless("start a call", _FAILED)

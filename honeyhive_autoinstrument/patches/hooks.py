@@ -139,16 +139,13 @@ class Hook:
     def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
         if not self.is_on:
             return None
+        before = self._faults
         with STARTING:
-            return self._recorder.start(self.target, instance, self._positional, args, kwargs, self._note)
+            call = self._recorder.start(self.target, instance, self._positional, args, kwargs, self._failed)
+            if before and call is not None and self._faults == before:
+                self._faults = 0
+            return call
         return None
-
-    def _note(self, is_well: bool) -> None:
-        """Told of every Call begun, well or with a Fault."""
-        if is_well:
-            self._faults = 0
-        else:
-            self._failed()
 
     def _failed(self) -> None:
         self._faults += 1

@@ -36,7 +36,7 @@ def recorder(ended: list[Call]) -> Recorder:
 
 
 def start(recorder: Recorder, name: str, instance: object = None, **kwargs: Any) -> Call | None:
-    return recorder.start(target(name), instance, (), (), kwargs, lambda is_well: None)
+    return recorder.start(target(name), instance, (), (), kwargs, lambda: None)
 
 
 def target(name: str) -> Target:
