@@ -163,6 +163,7 @@ def cached() -> Iterator[None]:
     litellm.cache = None
 
 
+@pytest.mark.skipif(LITELLM_VERSION < (1, 63), reason="this LiteLLM does not find its entry again")
 @pytest.mark.parametrize("is_stream", [False, True], ids=["plain", "stream"])
 def test_an_answer_from_litellms_cache_is_marked_and_costs_nothing(
     is_stream: bool, cached: None, recording: Recording, fake_provider: FakeProvider
@@ -177,7 +178,8 @@ def test_an_answer_from_litellms_cache_is_marked_and_costs_nothing(
             if is_stream:
                 async for _ in result:
                     pass
-            await asyncio.sleep(0.3)  # LiteLLM writes its cache in a task of its own, which nobody can wait for
+            while not litellm.cache.cache.cache_dict:  # LiteLLM writes it in a task of its own
+                await asyncio.sleep(0.01)
 
     asyncio.run(twice())
 
