@@ -10,6 +10,7 @@ import pytest
 from honeyhive_autoinstrument.activation.launcher import OPTIONS
 from honeyhive_autoinstrument.config import ALSO_READ, SAID_DEFAULTS, Config, setting_names, variables_of
 from tests.conftest import ROOT
+from tests.releases import KNOWN_BAD, NEWEST, OTHER_PYTHONS, RELEASES
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,12 @@ def test_every_launcher_option_is_a_setting() -> None:
     known = {variable for name in setting_names() for variable in variables_of(name)}
 
     assert set(OPTIONS.values()) <= known
+
+
+def test_the_readme_has_a_row_for_every_release_that_is_tested() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    rows = [f"| {release.version} | 3.11 |" for release in RELEASES]
+    rows += [f"| {NEWEST} | {python} |" for python in OTHER_PYTHONS]
+    rows += [f"| {version} | {what} |" for version, what in KNOWN_BAD.items()]
+    assert [row for row in rows if row not in readme] == []
