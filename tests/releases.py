@@ -33,12 +33,10 @@ RELEASES = (
     # Up to 1.102: one function object behind each name.
     Release("1.55.12", needs=OLD_OPENAI),
     Release("1.60.8", needs=OLD_OPENAI),
-    Release("1.63.14", needs=OLD_OPENAI),
     Release("1.67.6", needs=OLD_OPENAI),
     Release("1.70.4", needs=OLD_OPENAI),
     Release("1.74.9"),
     Release("1.77.7"),
-    Release("1.80.17"),
     Release("1.82.6"),
     Release("1.88.6"),
     Release("1.91.5"),

@@ -109,7 +109,7 @@ def methods() -> list[str]:
     calls = set(functions())
     own = {
         name
-        for name, value in inspect.getmembers_static(core)
+        for name, value in ((name, inspect.getattr_static(core, name)) for name in dir(core))
         if not name.startswith("_") and inspect.isfunction(getattr(value, "__wrapped__", value))
         and (inspect.iscoroutinefunction(value) or name in calls)
     }  # fmt: skip
