@@ -18,6 +18,7 @@ from honeyhive_autoinstrument.delivery.sink import Record
 from honeyhive_autoinstrument.events.build import bare_event, build_event, session_row
 from honeyhive_autoinstrument.events.encode import encode
 from honeyhive_autoinstrument.events.facts import Session
+from honeyhive_autoinstrument.events.schema import Event
 from honeyhive_autoinstrument.patches.library import (
     credentials_of_library,
     library_version,
@@ -66,7 +67,7 @@ class Encoder:
                 self._redactor.learn(texts_in(credentials_of_library()))
         session, session_body = self._session_or_own(call)
         facts = call.facts(session, provider_of, self._litellm_version, self._attributes)
-        event = bare_event(facts, source=self._config.source)
+        event: Event | None = None
         with guarded("build an event"):
             event = build_event(
                 facts,
@@ -75,6 +76,8 @@ class Encoder:
                 capture_headers=self._config.capture_headers,
                 price=self._price,
             )
+        if event is None:
+            event = bare_event(facts, source=self._config.source)
         return Record(
             id=event.event_id,
             body=encode(event, max_bytes=self._config.max_event_bytes),

@@ -13,6 +13,7 @@ import orjson
 
 from honeyhive_autoinstrument.events.facts import CallFacts
 from honeyhive_autoinstrument.events.messages import Outputs, message_of, part_of, tool_call
+from honeyhive_autoinstrument.events.sse import events_in
 from honeyhive_autoinstrument.events.values import field_of, list_of, plain_of, text_of, without_blobs
 
 
@@ -155,23 +156,3 @@ def _closed(block: dict[str, Any]) -> dict[str, Any]:
         except orjson.JSONDecodeError:
             block["input"] = pieces
     return block
-
-
-def events_in(chunks: Sequence[object]) -> list[Any]:
-    """The JSON of server-sent events, from bytes that are cut anywhere; chunks that are no text are events already."""
-    events: list[Any] = []
-    pieces: list[bytes] = []
-    for chunk in chunks:
-        if isinstance(chunk, bytes):
-            pieces.append(chunk)
-        elif isinstance(chunk, str):
-            pieces.append(chunk.encode("utf-8", "replace"))
-        else:
-            events.append(plain_of(chunk))
-    for line in b"".join(pieces).splitlines():
-        if line.startswith(b"data:"):
-            try:
-                events.append(orjson.loads(line[5:]))
-            except orjson.JSONDecodeError:
-                continue  # `[DONE]`, or cut off where reading stopped
-    return events

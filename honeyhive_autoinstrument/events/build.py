@@ -13,12 +13,10 @@ import orjson
 
 from honeyhive_autoinstrument._faults import guarded
 from honeyhive_autoinstrument.events.content import without_content
-from honeyhive_autoinstrument.events.facts import CallFacts, Ending, ErrorFacts, Operation, Session
-from honeyhive_autoinstrument.events.google import google_outputs
+from honeyhive_autoinstrument.events.facts import CallFacts, Ending, ErrorFacts, Session
 from honeyhive_autoinstrument.events.identity import identity_of
 from honeyhive_autoinstrument.events.operations import READERS, inputs_of, outputs_of, with_whole_answer
 from honeyhive_autoinstrument.events.parameters import SETTINGS
-from honeyhive_autoinstrument.events.responses import status_of
 from honeyhive_autoinstrument.events.schema import Event, EventType, SessionRow
 from honeyhive_autoinstrument.events.usage import (
     ESTIMATED,
@@ -38,7 +36,8 @@ SETTING_NAMES = {"stop": "stop_sequences", "max_completion_tokens": "max_output_
 TEXTS_IN_CONFIG = frozenset(
     {
         "tools", "functions", "response_format", "stop_sequences", "tool_choice", "function_call", "web_search_options",
-        "text", "text_format", "generation_config", "retrieval_config", "language", "voice", "output_config",
+        "text", "text_format", "search_domain_filter", "generation_config", "retrieval_config", "language", "voice",
+        "output_config",
     }
 )  # fmt: skip
 """Settings that can hold the caller's own words."""
@@ -93,6 +92,8 @@ def build_event(
         outputs = redactor.value(outputs_of(facts))
     with guarded("read the metadata of a call"):
         own = _own_metadata(facts, provider, capture_headers, price)
+        if outputs.get("finish_reason"):
+            own["finish_reason"] = str(outputs["finish_reason"])
         if facts.is_stream and not facts.is_chain and own.get("usage_source") is None:
             with guarded("estimate the usage of a stream"):
                 own.update(_estimate(facts, inputs, outputs))
@@ -223,7 +224,6 @@ def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool,
             own.update(cost_metadata(facts, provider, usage, tokens, price))
     with guarded("read the response's identity"):
         own.update(identity_of(facts, provider, capture_headers=capture_headers))
-        own["finish_reason"] = _finish_reason(facts)
     with guarded("read the attempt"):
         own.update(_attempt(facts))
     with guarded("read the error"):
@@ -260,35 +260,6 @@ def _callers_metadata(facts: CallFacts) -> dict[str, Any]:
         if isinstance(bucket, dict):
             found.update({key: plain_of(value) for key, value in bucket.items() if key not in OWN_SESSION_KEYS})
     return found
-
-
-def _finish_reason(facts: CallFacts) -> str | None:
-    reason = _reason(facts)
-    return None if reason is None else str(reason)
-
-
-def _reason(facts: CallFacts) -> Any:
-    if facts.operation is Operation.RESPONSES:
-        return status_of(facts.result)
-    if facts.operation is Operation.MESSAGES:
-        return field_of(facts.result, "stop_reason")
-    if facts.operation is Operation.GENERATE:
-        return google_outputs(facts).get("finish_reason") if field_of(facts.result, "candidates") else None
-    if not facts.is_stream:
-        choices = field_of(facts.result, "choices")
-        return field_of(choices[0], "finish_reason") if choices else None
-    # Of several choices the first one's, as in an answer that is no stream.
-    reasons = (
-        field_of(choice, "finish_reason")
-        for chunk in reversed(facts.chunks)
-        for choice in _choices(chunk)
-        if not field_of(choice, "index")
-    )
-    return next((reason for reason in reasons if reason), None)
-
-
-def _choices(chunk: Any) -> Any:
-    return field_of(chunk, "choices") or ()
 
 
 def _attempt(facts: CallFacts) -> dict[str, Any]:

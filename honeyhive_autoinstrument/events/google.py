@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from honeyhive_autoinstrument.events.anthropic import events_in
 from honeyhive_autoinstrument.events.facts import CallFacts
 from honeyhive_autoinstrument.events.messages import Outputs, message_of, part_of, tool_call, with_choices
+from honeyhive_autoinstrument.events.sse import events_in
 from honeyhive_autoinstrument.events.values import field_of, list_of, plain_of, text_of, without_blobs, without_nothing
 
 

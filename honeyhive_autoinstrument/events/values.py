@@ -65,7 +65,7 @@ def fields_of(value: Any) -> Mapping[str, Any]:
 
 
 def plain_of(value: Any, depth: int = 0) -> Any:
-    """A JSON-like copy: pydantic objects as their fields, classes by name, bytes by size, the rest as text."""
+    """A JSON-like copy: pydantic objects as their fields, classes by name, bytes by size and hash, the rest as text."""
     kind = type(value)
     if kind is str or kind is int or kind is float or kind is bool or value is None:
         return value

@@ -61,6 +61,8 @@ class Patches:
         """What is wrapped already: the module or class, and the original in it."""
         self._noted: set[tuple[str, object]] = set()
         """Methods of LiteLLM's logging class that are wrapped."""
+        self._served: frozenset[str] | None = None
+        """Names that this Router gives its instances. Reading them takes milliseconds, inside `import litellm`."""
         self.missing: list[str] = []
         """Event names of Targets that this LiteLLM does not have."""
 
@@ -75,6 +77,7 @@ class Patches:
         :param is_late: LiteLLM was imported before; references to its functions may be anywhere.
         """
         self.missing.clear()
+        self._served = None
         replaced: dict[int, Patched] = {}
         originals: list[object] = []  # keeps the ids in `replaced` valid
         for target in TARGETS:
@@ -159,7 +162,9 @@ class Patches:
 
     def _serve_method(self, target: Target, owner: Any) -> None:
         """A method that is no attribute of the class, but of what it makes."""
-        if target.attribute not in served_names(owner):
+        if self._served is None:
+            self._served = served_names(owner)
+        if target.attribute not in self._served:
             self._miss(target)
             return
         hook = Hook(target, target.positional, self._recorder)

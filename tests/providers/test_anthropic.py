@@ -15,7 +15,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from tests.capture.calls import LITELLM_VERSION, MESSAGES
+from tests.capture.calls import MESSAGES
 from tests.conftest import Recording
 from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.anthropic import CACHE_READ, CACHE_WRITTEN, REDACTED, REQUEST_ID, SIGNATURE, THOUGHT
@@ -525,15 +525,11 @@ NATIVE_STREAMS = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_chat_call_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)
 
 
 @pytest.mark.parametrize("case", NATIVE_CASES, ids=lambda case: case.id)
 def test_a_native_call_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)
 
 
@@ -542,6 +538,4 @@ def test_a_native_call_is_one_whole_event(case: Case, recording: Recording, fake
 )
 @pytest.mark.parametrize("case", NATIVE_STREAMS, ids=lambda case: case.id)
 def test_a_native_stream_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)

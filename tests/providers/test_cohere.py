@@ -419,6 +419,4 @@ CASES = CHAT + RERANKS + EMBEDDINGS
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_call_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.capture.calls import LITELLM_VERSION, MESSAGES
+from tests.capture.calls import MESSAGES
 from tests.conftest import Recording
 from tests.fakes.provider import KEY, Behaviour, FakeProvider
 from tests.fakes.wires.openai import STOP_TOKEN, THOUGHT
@@ -246,6 +246,4 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_call_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)

@@ -562,14 +562,10 @@ VERTEX_CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_a_call_on_ai_studio_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)
 
 
 @pytest.mark.skipif(not HAS_GOOGLE_AUTH, reason="google-auth is not installed")
 @pytest.mark.parametrize("case", VERTEX_CASES, ids=lambda case: case.id)
 def test_a_call_on_vertex_is_one_whole_event(case: Case, recording: Recording, fake_provider: FakeProvider) -> None:
-    if case.since > LITELLM_VERSION:
-        pytest.skip(f"LiteLLM cannot do it before {case.since}")
     check(case, recording, fake_provider)
