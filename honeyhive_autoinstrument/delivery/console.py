@@ -17,5 +17,8 @@ class ConsoleSink:
             return Answer(outcome=Outcome.REJECTED, detail=f"stderr cannot be written ({type(error).__name__})")
         return Answer(outcome=Outcome.DELIVERED)
 
+    def hurry(self, seconds: float) -> None:
+        """There is nothing to wait for."""
+
     def close(self) -> None:
         """Nothing of ours to close."""

@@ -44,7 +44,7 @@ class HttpSink:
     def __init__(self, *, url: str, api_key: str, timeout_s: float, project: str | None = None) -> None:
         self._url = url
         self._api_key = api_key
-        self._timeout_s = timeout_s
+        self._timeout = _timeout_of(timeout_s)
         self._project = project
         # What is said of an answer reaches logs and files; a server may repeat the key in it.
         self._redactor = Redactor(max_content_bytes=MAX_DETAIL_BYTES, secrets=(api_key,))
@@ -68,6 +68,10 @@ class HttpSink:
         if answer.outcome is Outcome.UNAUTHORISED and not self._is_legacy and self._speaks_legacy(batch):
             return self._post("/events/batch", events)
         return answer
+
+    def hurry(self, seconds: float) -> None:
+        """No request that begins after this waits longer for its server."""
+        self._timeout = _timeout_of(min(self._timeout.read or seconds, max(seconds, 0.1)))
 
     def close(self) -> None:
         """Close the connections."""
@@ -130,7 +134,7 @@ class HttpSink:
     def _post(self, path: str, body: bytes) -> Answer:
         try:
             with suppress_instrumentation():
-                response = self._open_client().post(path, content=body)
+                response = self._open_client().post(path, content=body, timeout=self._timeout)
         except httpx.HTTPError as error:
             return Answer(
                 outcome=Outcome.RETRY_LATER,
@@ -158,7 +162,6 @@ class HttpSink:
                         "hh-client-version": __version__,
                         "hh-client-language": "python",
                     },
-                    timeout=httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
                     limits=httpx.Limits(max_connections=4, max_keepalive_connections=4, keepalive_expiry=KEEP_ALIVE_S),
                 )
             return self._client
@@ -183,6 +186,10 @@ class HttpSink:
             # The official client treats every code but 200 as a failure, redirects too: they mean a wrong URL.
             return Answer(outcome=Outcome.UNAUTHORISED, detail=detail)
         return Answer(outcome=Outcome.REJECTED, detail=detail)
+
+
+def _timeout_of(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=min(CONNECT_TIMEOUT_S, seconds))
 
 
 def _message_of(response: httpx.Response) -> str:

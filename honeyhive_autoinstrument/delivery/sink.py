@@ -79,4 +79,7 @@ class Sink(Protocol):
 
     def send(self, batch: Batch) -> Answer: ...
 
+    def hurry(self, seconds: float) -> None:
+        """No request that begins after this waits longer for its server: the program wants to end."""
+
     def close(self) -> None: ...

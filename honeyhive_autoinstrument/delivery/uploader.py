@@ -183,6 +183,8 @@ class Uploader(Generic[T]):
             while any(thread.is_alive() for thread in self._threads) and read_ticks() < self._deadline:
                 self._wake_one()
                 time.sleep(0.002)
+            if not self._threads:
+                self._work_here()
         # The time is up, or there never was a worker. A request that a worker still waits for may yet succeed; those
         # Events then go out twice, under the same ids.
         with self._lock:
@@ -256,9 +258,17 @@ class Uploader(Generic[T]):
         try:
             thread.start()
         except RuntimeError:
-            # The interpreter ends, or the system has no thread left; close() will bring the queue to disk.
+            # The interpreter ends, or the system has no thread left; close() will bring the queue out.
             with self._lock:
                 self._threads.remove(thread)
+
+    def _work_here(self) -> None:
+        """A worker's work in the thread that closes: from 3.12 on CPython starts no thread once the program has ended."""
+        if self._queue and self._sink is not None:
+            self._sink.hurry(self._deadline - read_ticks())
+        while self._queue and read_ticks() < self._deadline:
+            with guarded("deliver events", BaseException):
+                self._step()
 
     def _keep_now(self, hand: Hand[T]) -> None:
         """Put a Hand that no worker owns to disk."""

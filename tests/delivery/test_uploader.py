@@ -37,6 +37,9 @@ class MemorySink:
         self.taken += answer.accepted
         return answer
 
+    def hurry(self, seconds: float) -> None:
+        self.seconds_left = seconds
+
     def close(self) -> None:
         pass
 
@@ -319,6 +322,25 @@ def test_a_full_queue_drops_the_next_item_and_counts_it(spool: Spool) -> None:
     assert_adds_up(line.stats())
     sink.may_answer.set()
     line.close(5)
+    assert_adds_up(line.stats())
+
+
+def test_where_no_thread_starts_any_more_the_closing_one_delivers(spool: Spool) -> None:
+    sink = MemorySink()
+    line = uploader(sink, spool)
+    before = threading.stack_size(
+        1 << 46
+    )  # bytes, more than there are: as at the end of a program from CPython 3.12 on
+    try:
+        line.submit(1)
+    finally:
+        threading.stack_size(before)
+
+    line.close(5)
+
+    assert sink.taken == ["id-1"]
+    assert 0 < sink.seconds_left <= 5
+    assert on_disk(spool) == []
     assert_adds_up(line.stats())
 
 
