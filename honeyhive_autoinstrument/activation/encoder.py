@@ -24,6 +24,7 @@ from honeyhive_autoinstrument.patches.library import (
     library_version,
     price_of_tokens,
     provider_of,
+    router_settings_of,
 )
 from honeyhive_autoinstrument.redaction import Redactor, is_credential_name
 
@@ -66,7 +67,7 @@ class Encoder:
                 # Providers repeat keys in their answers, and a key need not have come with the call.
                 self._redactor.learn(texts_in(credentials_of_library()))
         session, session_body = self._session_or_own(call)
-        facts = call.facts(session, provider_of, self._litellm_version, self._attributes)
+        facts = call.facts(session, provider_of, router_settings_of, self._litellm_version, self._attributes)
         event: Event | None = None
         with guarded("build an event"):
             event = build_event(

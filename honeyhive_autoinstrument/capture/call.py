@@ -11,8 +11,9 @@ from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from honeyhive_autoinstrument._faults import harmless
+from honeyhive_autoinstrument._faults import guarded, harmless
 from honeyhive_autoinstrument.capture.freeze import NO_FIELDS, freeze_answer
+from honeyhive_autoinstrument.capture.routing import Routing
 from honeyhive_autoinstrument.events.facts import (
     Attempt,
     CallFacts,
@@ -20,8 +21,10 @@ from honeyhive_autoinstrument.events.facts import (
     ErrorFacts,
     Operation,
     RequestFacts,
+    RoutingFacts,
     Session,
 )
+from honeyhive_autoinstrument.events.parameters import FALLBACKS
 from honeyhive_autoinstrument.events.usage import counts_anything
 from honeyhive_autoinstrument.events.values import PYDANTIC_MARK, field_of
 
@@ -53,7 +56,12 @@ class Callee(Protocol):
     def is_tool(self) -> bool: ...
     @property
     def passes_on(self) -> bool: ...
+    @property
+    def is_repeated(self) -> bool: ...
+    @property
+    def can_repeat(self) -> bool: ...
     def as_batch(self) -> Callee: ...
+    def as_repeated(self) -> Callee: ...
     @property
     def is_inner(self) -> bool: ...
 
@@ -72,6 +80,7 @@ class Call:
         "call_id",
         "callee",
         "chunks",
+        "cooldown_s",
         "ended_ticks",
         "ending",
         "entered",
@@ -93,6 +102,7 @@ class Call:
         "request_count",
         "result",
         "returned",
+        "routing",
         "scattered",
         "secrets",
         "size",
@@ -121,6 +131,9 @@ class Call:
         self.api_base: str | None = None
         self.attempt: Attempt | None = None
         self.attempt_count = 0
+        self.cooldown_s: float | None = None
+        self.routing: Routing | None = None
+        """On a chain of Attempts: what its Router decides."""
         self.item: int | None = None
         self.request_count = 0
         self.logging: Any = None
@@ -191,7 +204,13 @@ class Call:
             self._stop_following(ending)
         if self.scattered:
             self.recorder.gather(self)
-        self.recorder.submit(self)
+        if self.routing is not None:
+            self.recorder.release(self.routing)
+        parent = self.parent
+        if ending is Ending.FAILED and self.attempt is not None and parent is not None and not parent.has_ended:
+            self.recorder.hold(self, parent)
+        else:
+            self.recorder.submit(self)
 
     @property
     def has_ended(self) -> bool:
@@ -260,10 +279,14 @@ class Call:
         self,
         session: Session,
         provider_of: Callable[[str], str | None],
+        settings_of: Callable[[Any], Mapping[str, Any]],
         litellm_version: str | None,
         attributes: Mapping[str, str],
     ) -> CallFacts:
-        """The frozen picture of this ended Call. Runs on a worker thread."""
+        """The frozen picture of this ended Call. Runs on a worker thread.
+
+        :param settings_of: a Router -> its settings.
+        """
         started_ms = self.started_s * 1000.0
         duration_ms = max(0.0, (self.ended_ticks - self.started_ticks) * 1000.0)
         first = self.first_chunk_ticks
@@ -291,7 +314,10 @@ class Call:
             time_to_first_token_ms=None if first is None else round((first - self.started_ticks) * 1000.0, 3),
             error=self.error,
             attempt=self.attempt,
+            cooldown_s=self.cooldown_s,
             attempt_count=self.attempt_count,
+            routing=self._routing(settings_of),
+            fallbacks={name: value for name, value in self.secrets if name in FALLBACKS and self.routing is not None},
             api_base=self.api_base,
             provider=None if self.callee.is_chain else self._provider(provider_of),
             litellm_version=litellm_version,
@@ -310,6 +336,16 @@ class Call:
             raw_body=body,
             raw_response=self.raw_response,
         )
+
+    @harmless("read what a Router decided", None)
+    def _routing(self, settings_of: Callable[[Any], Mapping[str, Any]]) -> RoutingFacts | None:
+        if self.routing is None:
+            return None
+        settings: Mapping[str, Any] = {}
+        if self.routing.router is not None:
+            with guarded("read a Router's settings"):
+                settings = settings_of(self.routing.router)
+        return self.routing.facts(settings, is_answered=self.ending not in (Ending.FAILED, Ending.CANCELLED))
 
     @harmless("find a call's provider", None)
     def _provider(self, provider_of: Callable[[str], str | None]) -> str | None:

@@ -7,7 +7,8 @@ Runs in the application's thread; never raises, never waits.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from threading import current_thread
 from typing import Any
 
@@ -15,8 +16,9 @@ from honeyhive_autoinstrument._faults import harmless
 from honeyhive_autoinstrument.capture.call import Call, Callee
 from honeyhive_autoinstrument.capture.context import current_call
 from honeyhive_autoinstrument.capture.freeze import freeze, text_size
+from honeyhive_autoinstrument.capture.routing import Routing
 from honeyhive_autoinstrument.capture.stream import proxy_of
-from honeyhive_autoinstrument.events.facts import Attempt, FileFacts, Operation
+from honeyhive_autoinstrument.events.facts import FileFacts, Operation
 from honeyhive_autoinstrument.events.parameters import CREDENTIALS, LITELLM_METADATA, RECORDED
 from honeyhive_autoinstrument.redaction import is_credential_name
 
@@ -44,6 +46,8 @@ class Recorder:
         """Whether this LiteLLM runs a Router's sync calls on a thread of its own when a loop is running (before 1.59)."""
         self._scattered: dict[int, Call] = {}
         """Calls whose items run on threads without their context, by the identity of the lists that they were given."""
+        self._holders: weakref.WeakSet[Call] = weakref.WeakSet()
+        """Chains with Attempts that are not handed on yet."""
         self.open_streams: set[Call] = set()
         """Calls whose streams are still being read; they are ended at exit. Holds Calls, never streams."""
         # Our own generator: the application's `random.seed()` must neither repeat our ids nor be disturbed by us.
@@ -57,14 +61,16 @@ class Recorder:
         args: Any,
         kwargs: Any,
         on_fault: Callable[[], None],
+        is_try: bool = False,
     ) -> Call | None:
         """A Call for this invocation, or None if it is a step of a Call already in flight.
 
         :param instance: the object of a method call, None for a function.
         :param positional: names of the function's positional parameters, in order.
         :param on_fault: told when a Call began with a Fault, and without its arguments.
+        :param is_try: one of the tries that LiteLLM makes inside the surrounding Call, under the same arguments.
         """
-        call = self._start(callee, instance, positional, args, kwargs)
+        call = self._start(callee, instance, positional, args, kwargs, is_try)
         if call is _FAILED:
             on_fault()
             parent = current_call.get()
@@ -75,14 +81,16 @@ class Recorder:
 
     @harmless("start a call", _FAILED)
     def _start(
-        self, callee: Callee, instance: Any, positional: tuple[str, ...], args: Any, kwargs: Any
+        self, callee: Callee, instance: Any, positional: tuple[str, ...], args: Any, kwargs: Any, is_try: bool
     ) -> Call | object | None:
         parent = current_call.get()
         if parent is None and self._scattered:
             parent = self._parent_elsewhere(args, kwargs)
         if type(kwargs.get("model_list")) is list and not callee.is_chain:
             callee = callee.as_batch()  # LiteLLM asks all the deployments and takes the first answer
-        if parent is not None and _is_step_of(parent, callee, instance, kwargs):
+        elif not is_try and _is_repeated(callee, parent, kwargs):
+            callee = callee.as_repeated()
+        if parent is not None and not is_try and _is_step_of(parent, callee, instance, kwargs):
             return None
 
         arguments: dict[str, Any] = {}
@@ -119,13 +127,57 @@ class Recorder:
         api_base = kwargs.get("api_base") or kwargs.get("base_url")
         if type(api_base) is str:
             call.api_base = api_base
+        if callee.is_chain and callee.has_attempts:
+            call.routing = Routing(instance)
         if parent is not None and parent.callee.is_chain and not _is_experiment(kwargs):
             parent.attempt_count += 1
-            if parent.callee.has_attempts:
-                call.attempt = _attempt_of(parent.attempt_count, kwargs)
+            if parent.routing is not None:
+                self.release(parent.routing)
+                call.attempt = parent.routing.begin(call, parent.attempt_count, kwargs, _bucket_of(kwargs))
             else:
                 call.item = parent.attempt_count
         return call
+
+    def hold(self, call: Call, parent: Call) -> None:
+        """A failed Attempt waits for what its failure leads to: LiteLLM 1.110 sets cooldowns after it."""
+        assert parent.routing is not None
+        parent.routing.held.append(call)
+        self._holders.add(parent)
+        if parent.has_ended:
+            self.release(parent.routing)
+
+    def release(self, routing: Routing) -> None:
+        """What was held is handed on: the chain goes on, or has ended."""
+        while routing.held:
+            try:
+                call = routing.held.pop(0)
+            except IndexError:
+                return
+            if call.generation == self.generation:
+                self.submit(call)
+
+    @property
+    def routing(self) -> Routing | None:
+        """The notes on the chain that surrounds the running code."""
+        call = current_call.get()
+        while call is not None and call.routing is None:
+            call = call.parent
+        return None if call is None else call.routing
+
+    @harmless("note a cooldown", None)
+    def note_cooldown(self, deployment_id: Any, seconds: Any) -> None:
+        """A Router puts a deployment aside after a failure.
+
+        :param seconds: for how long; LiteLLM gives a number, or None for its default.
+        """
+        if type(deployment_id) is not str or type(seconds) not in (int, float):
+            return
+        call = current_call.get()
+        if call is not None and call.attempt is not None and call.attempt.deployment_id == deployment_id:
+            call.cooldown_s = call.cooldown_s or float(seconds)
+        routing = self.routing
+        if routing is not None:
+            routing.cool_down(deployment_id, float(seconds))
 
     def _scatter(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
         given = [value for value in (*args, *kwargs.values()) if type(value) is list]
@@ -179,16 +231,32 @@ class Recorder:
             call.raw_response = freeze(answer)
 
     def end_open_streams(self, ending: Any) -> None:
-        """The process ends: every stream still open ends its Call now."""
+        """The process ends: every stream still open ends its Call now, and nothing waits any more."""
         for call in list(self.open_streams):
             call.end(ending)
+        for parent in list(self._holders):
+            if parent.routing is not None:
+                self.release(parent.routing)
 
     def after_fork(self) -> None:
         """In the child: streams that were open belong to the parent; ids must not repeat the parent's."""
         self.open_streams = set()
         self._scattered = {}
+        self._holders = weakref.WeakSet()
         self._new_number = random.Random().getrandbits
         self.generation += 1
+
+
+def _is_repeated(callee: Callee, parent: Call | None, kwargs: Mapping[str, Any]) -> bool:
+    """Whether LiteLLM may repeat this call itself, at the same model or at others. A Router's Attempt is not repeated."""
+    if not callee.can_repeat or kwargs.get("acompletion") is True:
+        return False
+    if parent is not None and parent.callee.is_chain and not parent.callee.is_repeated:
+        return False
+    retries = kwargs.get("num_retries")
+    return bool(kwargs.get("fallbacks") or kwargs.get("context_window_fallback_dict")) or (
+        type(retries) is int and retries > 0
+    )
 
 
 def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any]) -> bool:
@@ -199,6 +267,9 @@ def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any
     """
     if call.returned:
         return False
+    if call.callee.is_repeated:
+        # The way down to LiteLLM's own repetition, under the same arguments; its tries have fewer of them.
+        return callee.is_chain and callee.operation is call.callee.operation
     if call.callee.is_chain:
         # A Router method that leads to another one, or a batch function to another one. A Router's batch leads to calls
         # that are chains themselves.
@@ -246,18 +317,3 @@ def _is_experiment(kwargs: dict[str, Any]) -> bool:
 def _bucket_of(kwargs: dict[str, Any]) -> dict[str, Any]:
     bucket = kwargs.get("metadata") or kwargs.get("litellm_metadata")
     return bucket if type(bucket) is dict else {}
-
-
-def _attempt_of(number: int, kwargs: dict[str, Any]) -> Attempt:
-    bucket = _bucket_of(kwargs)
-    info = kwargs.get("model_info") or bucket.get("model_info")
-    if type(info) is not dict:
-        info = {}
-    return Attempt(
-        number=number,
-        model_group=bucket.get("model_group"),
-        original_model_group=bucket.get("original_model_group"),
-        deployment=bucket.get("deployment"),
-        deployment_id=info.get("id"),
-        fallback_depth=kwargs.get("fallback_depth") or 0,
-    )

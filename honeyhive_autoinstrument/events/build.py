@@ -17,6 +17,7 @@ from honeyhive_autoinstrument.events.facts import CallFacts, Ending, ErrorFacts,
 from honeyhive_autoinstrument.events.identity import identity_of
 from honeyhive_autoinstrument.events.operations import READERS, inputs_of, outputs_of, with_whole_answer
 from honeyhive_autoinstrument.events.parameters import SETTINGS
+from honeyhive_autoinstrument.events.routing import routing_config, routing_metadata
 from honeyhive_autoinstrument.events.schema import Event, EventType, SessionRow
 from honeyhive_autoinstrument.events.usage import (
     ESTIMATED,
@@ -45,13 +46,16 @@ TEXTS_IN_CONFIG = frozenset(
 OWN_NAMES = frozenset(
     {
         "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "cache_read_input_tokens",
-        "cache_write_input_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "image_input_tokens",
-        "image_output_tokens", "search_units", "usage", "usage_source", "cost", "cost_source", "cost_parts", "cache_hit",
-        "operation_name", "call_type", "litellm_version", "litellm_call_id", "litellm_trace_id", "litellm_overhead_ms",
-        "queue_time_ms", "response_model", "response_id", "system_fingerprint", "service_tier", "api_base", "provider",
-        "region", "provider_request_id", "provider_requests", "response_headers", "raw_request", "raw_response",
-        "finish_reason", "attempts", "items", "item", "attempt", "model_group", "original_model_group", "deployment",
-        "deployment_id", "is_fallback", "fallback_depth", "error_type", "error_module", "error_code", "error_debug_info",
+        "cache_write_input_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens",
+        "image_input_tokens", "image_output_tokens", "search_units", "usage", "usage_source", "cost", "cost_source",
+        "cost_parts", "cache_hit", "operation_name", "call_type", "litellm_version", "litellm_call_id",
+        "litellm_trace_id", "litellm_overhead_ms", "queue_time_ms", "response_model", "response_id",
+        "system_fingerprint", "service_tier", "api_base", "provider", "region", "provider_request_id",
+        "provider_requests", "response_headers", "raw_request", "raw_response", "finish_reason", "attempts", "items",
+        "item", "attempt", "model_group", "original_model_group", "deployment", "deployment_id", "is_retry",
+        "is_fallback", "fallback_depth", "fallback_from", "fallback_reason", "fallback_path", "attempted_retries",
+        "attempted_fallbacks", "winner_attempt", "delay_ms", "total_delay_ms", "cooldown_s", "cooldowns",
+        "deployment_settings", "selection", "error_type", "error_module", "error_code", "error_debug_info",
         "status_code", "retry_after_s", "stream_ending", "stream_chunks", "time_to_first_token_ms", "ending",
         "original_session_id", "user_metadata",
     }
@@ -189,6 +193,8 @@ def _config(facts: CallFacts, provider: str | None) -> dict[str, Any]:
         config["model"] = str(model)
     if provider:
         config["provider"] = provider
+    if facts.routing is not None:
+        config.update(routing_config(facts))
     for name, value in arguments.items():
         if value is not None and name in SETTINGS:
             config[SETTING_NAMES.get(name, name)] = without_blobs(plain_of(value))
@@ -225,7 +231,7 @@ def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool,
     with guarded("read the response's identity"):
         own.update(identity_of(facts, provider, capture_headers=capture_headers))
     with guarded("read the attempt"):
-        own.update(_attempt(facts))
+        own.update(routing_metadata(facts))
     with guarded("read the error"):
         own.update(_error_metadata(facts))
     with guarded("read the raw request"):
@@ -259,26 +265,6 @@ def _callers_metadata(facts: CallFacts) -> dict[str, Any]:
         bucket = facts.arguments.get(name)
         if isinstance(bucket, dict):
             found.update({key: plain_of(value) for key, value in bucket.items() if key not in OWN_SESSION_KEYS})
-    return found
-
-
-def _attempt(facts: CallFacts) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if facts.item is not None:
-        found["item"] = facts.item
-    if facts.is_chain:
-        found["attempts" if facts.has_attempts else "items"] = facts.attempt_count
-        found["deployment_id"] = field_of(hidden_params_of(facts.result), "model_id")
-    attempt = facts.attempt
-    if attempt is not None:
-        found["attempt"] = attempt.number
-        found["model_group"] = attempt.model_group
-        found["deployment"] = attempt.deployment
-        found["deployment_id"] = attempt.deployment_id
-        if attempt.fallback_depth:
-            found["is_fallback"] = True
-            found["fallback_depth"] = attempt.fallback_depth
-            found["original_model_group"] = attempt.original_model_group
     return found
 
 

@@ -102,8 +102,28 @@ class ErrorFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a Router could choose from when it picked a deployment; ids of deployments of one group."""
+
+    healthy: tuple[str, ...] = ()
+    """Those that could be picked."""
+    cooled_down: tuple[str, ...] = ()
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """Id -> the check that took it out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cooldown:
+    """A deployment was put aside after a failure."""
+
+    deployment_id: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at one deployment inside a Router Call, as the leaf's arguments told at entry (litellm_map.md 3.2, 3.3)."""
+    """One try at one deployment inside a Router Call, as the leaf's arguments told at entry (litellm_map.md 3.2, 3.3); or
+    one try at one model where LiteLLM repeats a call itself."""
 
     number: int
     """1 for the first try under its parent."""
@@ -113,6 +133,33 @@ class Attempt:
     deployment: str | None = None
     deployment_id: str | None = None
     fallback_depth: int = 0
+    is_retry: bool = False
+    """A further try in the same group, on the same level."""
+    fallback_from: str | None = None
+    """The group that this one stands in for."""
+    fallback_reason: str | None = None
+    """Class name of the error for which that group was given up."""
+    delay_ms: float | None = None
+    """Since the end of the Attempt before; None for the first one, and while that one's stream is open."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How the deployment is configured for the Router: weight, order, limits."""
+    selection: Selection | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingFacts:
+    """What a chain of Attempts adds up to."""
+
+    settings: Mapping[str, Any]
+    """Of the Router, by their LiteLLM names."""
+    path: tuple[str, ...] = ()
+    """Model groups in the order in which they were turned to."""
+    retries: int = 0
+    total_delay_ms: float = 0.0
+    cooldowns: tuple[Cooldown, ...] = ()
+    winner: Attempt | None = None
+    selection: Selection | None = None
+    """Of a choice that led to no Attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +199,14 @@ class CallFacts:
     time_to_first_token_ms: float | None = None
     error: ErrorFacts | None = None
     attempt: Attempt | None = None
+    cooldown_s: float | None = None
+    """On an Attempt: for how long its failure put the deployment aside."""
     attempt_count: int = 0
     """On a chain: the Attempts below it."""
+    routing: RoutingFacts | None = None
+    """On a chain of Attempts."""
+    fallbacks: Mapping[str, Any] = field(default_factory=dict)
+    """`fallbacks=` and its kin as the call itself gave them; they may hold credentials."""
     api_base: str | None = None
     provider: str | None = None
     """By the name of the model; the response knows better where it says."""

@@ -58,12 +58,15 @@ RECORDED = CONTENT | SETTINGS | IDENTITY
 
 CREDENTIALS = frozenset(
     {
-        "oci_key", "headers", "extra_headers", "default_headers", "extra_body", "extra_query", "fallbacks", "model_list",
-        "deployments", "client",
+        "oci_key", "headers", "extra_headers", "default_headers", "extra_body", "extra_query", "fallbacks",
+        "context_window_fallbacks", "content_policy_fallbacks", "model_list", "deployments", "client",
     }
 )  # fmt: skip
 """Never recorded, and hold or lead to credentials, as does every parameter that is named like one (`api_key`,
 `azure_ad_token`, ...). They are learned, so that they are recognised where they turn up again."""
+
+FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+"""Arguments that name models to fall back to; of these the names are recorded."""
 
 LITELLM_METADATA = frozenset(
     {

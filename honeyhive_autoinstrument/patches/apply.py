@@ -20,10 +20,12 @@ from honeyhive_autoinstrument.patches.hooks import (
     Hook,
     Patched,
     ServedMethod,
+    TryHook,
     carry_context,
     note_answer,
     note_request,
 )
+from honeyhive_autoinstrument.patches.routing import DECISIONS, Decision
 from honeyhive_autoinstrument.patches.targets import (
     CONTEXT_CARRIERS,
     ENDPOINTS,
@@ -60,7 +62,7 @@ class Patches:
         self._done: dict[Target, tuple[object, object]] = {}
         """What is wrapped already: the module or class, and the original in it."""
         self._noted: set[tuple[str, object]] = set()
-        """Methods of LiteLLM's logging class that are wrapped."""
+        """Methods that are wrapped and no Targets: of LiteLLM's logging class, and where a Router decides."""
         self._served: frozenset[str] | None = None
         """Names that this Router gives its instances. Reading them takes milliseconds, inside `import litellm`."""
         self.missing: list[str] = []
@@ -87,17 +89,16 @@ class Patches:
                     originals.append(original)
         for module_name, name in CONTEXT_CARRIERS:
             with guarded(f"wrap {name}"):
-                module = sys.modules.get(module_name)
-                original = vars(module).get(name) if module is not None else None
-                if original is not None and not isinstance(original, Patched):
-                    replaced[id(original)] = Patched(original, carry_context)
-                    originals.append(original)
+                originals.append(self._replace(module_name, name, carry_context, replaced))
+        for decision in DECISIONS:
+            with guarded(f"wrap {decision.name}"):
+                originals.append(self._wrap_decision(decision, replaced))
         self._recorder.loses_context = not any(
             name in vars(sys.modules[module]) for module, name in CONTEXT_CARRIERS if module in sys.modules
         )
         for name, wrapper in (("pre_call", note_request), ("post_call", note_answer)):
             with guarded(f"wrap {name}"):
-                self._wrap_logging(name, wrapper(self._recorder))
+                self._note_at(LOGGING[0], LOGGING[1], name, wrapper(self._recorder))
         if replaced:
             with guarded("rebind early names"):
                 self._rebind(replaced, everywhere=is_late)
@@ -145,8 +146,7 @@ class Patches:
             return None
         hook = self._hook(target, original)
         replaced[id(original)] = Patched(original, hook.wrapper)
-        if is_late:
-            self._wrap_inside(original, hook)
+        self._wrap_inside(original, hook, is_late)
         return original
 
     def _wrap_method(self, target: Target, owner: Any) -> None:
@@ -178,10 +178,29 @@ class Patches:
 
         self._changes.append(_Change(target.event_name, served, lambda: vars(owner).get(target.attribute), undo))
 
-    def _wrap_logging(self, name: str, wrapper: Callable[..., Any]) -> None:
-        module_name, class_name = LOGGING
+    def _replace(
+        self, module_name: str, name: str, wrapper: Callable[..., Any], replaced: dict[int, Patched]
+    ) -> object:
+        """Wrap a function that is no Target, wherever it is bound."""
+        module = sys.modules.get(module_name)
+        original: object | None = vars(module).get(name) if module is not None else None
+        if original is not None and not isinstance(original, Patched):
+            replaced[id(original)] = Patched(original, wrapper)
+        return original
+
+    def _wrap_decision(self, decision: Decision, replaced: dict[int, Patched]) -> object | None:
+        class_name, dot, name = decision.name.rpartition(".")
+        if not dot:
+            return self._replace(decision.module, name, decision.wrapper(self._recorder), replaced)
+        self._note_at(decision.module, class_name, name, decision.wrapper(self._recorder))
+        return None
+
+    def _note_at(self, module_name: str, class_name: str, name: str, wrapper: Callable[..., Any]) -> None:
+        """Wrap a method that is no Target, where this release has it."""
         module = sys.modules.get(module_name)
         owner = vars(module).get(class_name) if module is not None else None
+        if owner is not None and class_name == "Router":
+            owner = class_behind(owner)
         original = vars(owner).get(name) if owner is not None else None
         if original is None or (name, owner) in self._noted:
             return
@@ -223,8 +242,9 @@ class Patches:
         if not target.is_inner:
             self.missing.append(target.event_name)
 
-    def _wrap_inside(self, original: Any, hook: Hook) -> None:
-        """References taken before a late activation can be where no sweep reaches (partials, closures, containers).
+    def _wrap_inside(self, original: Any, hook: Hook, is_late: bool) -> None:
+        """The function inside the `client` decorator: for the tries of a call that LiteLLM repeats, and, late, for
+        references that were taken before and can be where no sweep reaches (partials, closures, containers).
 
         Up to 1.102 every such reference is the `client` closure; wrapping the function inside it catches them. From
         1.103 on it is a dispatch function, which reads the inner end at each call and needs nothing of this kind.
@@ -232,8 +252,15 @@ class Patches:
         cell = inner_cell_of(original)
         if cell is None or isinstance(cell.cell_contents, Patched):
             return
-        inner = cell.cell_contents
-        patched = Patched(inner, hook.wrapper)
+        inner = patched = cell.cell_contents
+        if hook.target.can_repeat:
+            tries = TryHook(hook.target, hook.positional, self._recorder)
+            self._hooks.append(tries)
+            patched = Patched(patched, tries.wrapper)
+        if is_late:
+            patched = Patched(patched, hook.wrapper)
+        if patched is inner:
+            return
         cell.cell_contents = patched
 
         def undo() -> None:

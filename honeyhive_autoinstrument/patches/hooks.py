@@ -79,7 +79,7 @@ class Hook:
 
     def __init__(self, target: Target, positional: tuple[str, ...], recorder: Recorder) -> None:
         self.target = target
-        self._positional = positional
+        self.positional = positional
         self._recorder = recorder
         self.is_on = True
         self._faults = 0
@@ -141,7 +141,7 @@ class Hook:
             return None
         before = self._faults
         with STARTING:
-            call = self._recorder.start(self.target, instance, self._positional, args, kwargs, self._failed)
+            call = self._recorder.start(self.target, instance, self.positional, args, kwargs, self._failed)
             if before and call is not None and self._faults == before:
                 self._faults = 0
             return call
@@ -158,6 +158,20 @@ class Hook:
                 self.target.event_name,
                 MAX_FAULTS,
             )
+
+
+class TryHook(Hook):
+    """What runs around the function inside a Target, which LiteLLM calls once for each try when it repeats a call itself
+    (`num_retries=`, `context_window_fallback_dict=`; litellm_map.md 1.2). Tries at the models of `fallbacks=` are calls of
+    the Target, and recorded as such."""
+
+    def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
+        call = current_call.get()
+        if call is None or not call.callee.is_repeated or kwargs.get("fallbacks") or not self.is_on:
+            return None
+        with STARTING:
+            return self._recorder.start(self.target, None, self.positional, args, kwargs, self._failed, is_try=True)
+        return None
 
 
 def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:

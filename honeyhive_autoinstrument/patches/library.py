@@ -101,3 +101,30 @@ def library_version() -> str | None:
         return metadata.version("litellm")
     except metadata.PackageNotFoundError:
         return None
+
+
+ROUTER_SETTINGS = (
+    "routing_strategy", "num_retries", "retry_policy", "model_group_retry_policy", "fallbacks", "context_window_fallbacks",
+    "content_policy_fallbacks", "max_fallbacks", "timeout", "stream_timeout", "allowed_fails", "allowed_fails_policy",
+    "cooldown_time", "disable_cooldowns", "retry_after", "enable_pre_call_checks", "enable_tag_filtering",
+)  # fmt: skip
+"""What a Router can be told, by the names of its parameters (router.py, 1.55 to 1.110)."""
+
+
+def router_settings_of(router: Any) -> dict[str, Any]:
+    """How a Router is set up; what it was not told is left out.
+
+    From 1.109 on some settings are in a snapshot, and the Router's own attribute of that name warns when it is read.
+    """
+    snapshot = router.settings() if hasattr(type(router), "settings") else router
+    found: dict[str, Any] = {}
+    for name in ROUTER_SETTINGS:
+        value = getattr(snapshot, name, _MISSING)
+        if value is _MISSING and snapshot is not router:
+            value = getattr(router, name, None)
+        if value is not _MISSING and value is not None and value is not False and value != [] and value != {}:
+            found[name] = getattr(value, "value", value)
+    return found
+
+
+_MISSING = object()

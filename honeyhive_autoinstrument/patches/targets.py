@@ -40,6 +40,8 @@ class Target:
     """The inner end of a public function; alone it counts as that function."""
     passes_on: bool = False
     """Does nothing but call another Target, once; both are one call."""
+    is_repeated: bool = False
+    """This time LiteLLM may repeat it: the Calls below are its tries."""
     positional: tuple[str, ...] = ()
     """Names of positional parameters where the signature has only `*args`."""
     public: str | None = None
@@ -60,10 +62,22 @@ class Target:
         """The name users know: `litellm.completion`, also for the inner end; `litellm.Router.completion`."""
         return self.public or f"litellm.{self.name}"
 
+    @property
+    def can_repeat(self) -> bool:
+        """Whether LiteLLM repeats a call of this function itself, given `num_retries=`, `fallbacks=` or
+        `context_window_fallback_dict=` (litellm_map.md 1.2)."""
+        return self.operation is Operation.CHAT and self.attribute in REPEATED
+
+    def as_repeated(self) -> Target:
+        """The same function, called so that LiteLLM may repeat it."""
+        return replace(self, is_chain=True, is_repeated=True)
+
     def as_batch(self) -> Target:
         """The same function, called in a way that makes it ask several models (`completion(model_list=...)`)."""
         return replace(self, operation=Operation.BATCH, is_chain=True, has_attempts=False)
 
+
+REPEATED = frozenset({"completion", "acompletion"})
 
 CHAT, TEXT, EMBEDDING, IMAGE = Operation.CHAT, Operation.TEXT, Operation.EMBEDDING, Operation.IMAGE
 RESPONSES, MESSAGES, GENERATE = Operation.RESPONSES, Operation.MESSAGES, Operation.GENERATE
