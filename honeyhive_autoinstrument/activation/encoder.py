@@ -12,7 +12,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
 from honeyhive_autoinstrument._faults import guarded
-from honeyhive_autoinstrument.capture.call import Call
+from honeyhive_autoinstrument.capture.call import Call, uuid_of
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.sink import Record
 from honeyhive_autoinstrument.events.build import bare_event, build_event, session_row
@@ -109,13 +109,18 @@ class Encoder:
         """The Session that the outermost Call names, else that of the process; and its encoded row."""
         while call.parent is not None:
             call = call.parent
-        given = session_id_in(call.arguments)
+        proxy = call.proxy
+        given = session_id_in(call.arguments) if proxy is None else proxy.session_id
         session = self.process_session
         if given is not None:
             session_id, original_id = as_uuid(given)
             session = Session(
                 id=session_id, name=original_id or session_id, started_ms=call.started_s * 1000, original_id=original_id
             )
+        elif proxy is not None:
+            # Requests of strangers share nothing but the process.
+            session_id, _ = as_uuid(f"request:{uuid_of(call.number)}")
+            session = Session(id=session_id, name=proxy.route or "request", started_ms=call.started_s * 1000)
         known = self._sessions.get(session.id)
         if known is None:
             known = (session, self._encode_session(session))

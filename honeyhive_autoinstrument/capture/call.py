@@ -20,6 +20,7 @@ from honeyhive_autoinstrument.events.facts import (
     Ending,
     ErrorFacts,
     Operation,
+    ProxyFacts,
     RequestFacts,
     RoutingFacts,
     Session,
@@ -59,9 +60,12 @@ class Callee(Protocol):
     @property
     def is_repeated(self) -> bool: ...
     @property
+    def is_request(self) -> bool: ...
+    @property
     def can_repeat(self) -> bool: ...
     def as_batch(self) -> Callee: ...
     def as_repeated(self) -> Callee: ...
+    def as_request(self) -> Callee: ...
     @property
     def is_inner(self) -> bool: ...
 
@@ -96,6 +100,7 @@ class Call:
         "number",
         "open_streams",
         "parent",
+        "proxy",
         "raw_request",
         "raw_response",
         "recorder",
@@ -129,6 +134,7 @@ class Call:
         self.size = size
         self.secrets = secrets
         self.api_base: str | None = None
+        self.proxy: ProxyFacts | None = None if parent is None else parent.proxy
         self.attempt: Attempt | None = None
         self.attempt_count = 0
         self.cooldown_s: float | None = None
@@ -211,6 +217,14 @@ class Call:
             self.recorder.hold(self, parent)
         else:
             self.recorder.submit(self)
+        if parent is not None and parent.callee.is_request:
+            parent._end_like(self)
+
+    def _end_like(self, served: Call) -> None:
+        """A request to the Proxy ends with the call that serves it, and as that does."""
+        self.result, self.answer, self.error, self.hidden = served.result, served.answer, served.error, served.hidden
+        self.chunks, self.is_stream, self.first_chunk_ticks = served.chunks, served.is_stream, served.first_chunk_ticks
+        self.end(served.ending or Ending.ABANDONED)
 
     @property
     def has_ended(self) -> bool:
@@ -313,6 +327,8 @@ class Call:
             requests=self._requests(),
             time_to_first_token_ms=None if first is None else round((first - self.started_ticks) * 1000.0, 3),
             error=self.error,
+            proxy=self.proxy,
+            is_request=self.callee.is_request,
             attempt=self.attempt,
             cooldown_s=self.cooldown_s,
             attempt_count=self.attempt_count,

@@ -16,10 +16,11 @@ from honeyhive_autoinstrument._faults import harmless
 from honeyhive_autoinstrument.capture.call import Call, Callee
 from honeyhive_autoinstrument.capture.context import current_call
 from honeyhive_autoinstrument.capture.freeze import freeze, text_size
+from honeyhive_autoinstrument.capture.request import is_of_proxy, metadata_of_caller, proxy_facts_of
 from honeyhive_autoinstrument.capture.routing import Routing
 from honeyhive_autoinstrument.capture.stream import proxy_of
 from honeyhive_autoinstrument.events.facts import FileFacts, Operation
-from honeyhive_autoinstrument.events.parameters import CREDENTIALS, LITELLM_METADATA, RECORDED
+from honeyhive_autoinstrument.events.parameters import CREDENTIALS, RECORDED
 from honeyhive_autoinstrument.redaction import is_credential_name
 
 ASYNC_LEGS = ("acompletion", "aembedding", "aimg_generation", "atext_completion", "is_async", "acreate_interaction")
@@ -30,6 +31,10 @@ _FAILED = object()
 
 BASE_SIZE = 2048
 """Bytes that a Call and its response take besides their texts, by estimate."""
+
+
+MAX_WAIT_S = 3600.0
+"""Between the arrival of a request at the Proxy and its call; longer is a clock that was set."""
 
 
 class Recorder:
@@ -102,9 +107,8 @@ class Recorder:
                 if kind is str:
                     size += len(value)
                 elif kind is dict or kind is list:
-                    if kind is dict and ("model_group" in value or "user_api_key" in value):
-                        # Metadata on its way through the Router or the Proxy, with their own notes in it.
-                        value = {key: value[key] for key in list(value) if key not in LITELLM_METADATA}
+                    if kind is dict and ("model_group" in value or is_of_proxy(value)):
+                        value = metadata_of_caller(value)  # without the Router's and the Proxy's own notes
                     value = _copy_of(value)
                     size += text_size(value)
                 elif kind is bytes:
@@ -118,6 +122,10 @@ class Recorder:
                 # Not asked whether it is empty: that is code of the value's own.
                 secrets = (*secrets, (name, value))
 
+        if parent is None and "proxy_server_request" in kwargs:
+            parent = self._request(callee, arguments, size, kwargs)
+        if parent is not None and parent.proxy is not None:
+            secrets = (*secrets, ("api_key", parent.proxy.raw_key))
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
         call.instance_id = id(instance) if instance is not None else 0
         if callee.is_inner:
@@ -129,7 +137,12 @@ class Recorder:
             call.api_base = api_base
         if callee.is_chain and callee.has_attempts:
             call.routing = Routing(instance)
-        if parent is not None and parent.callee.is_chain and not _is_experiment(kwargs):
+        if (
+            parent is not None
+            and parent.callee.is_chain
+            and not parent.callee.is_request
+            and not _is_experiment(kwargs)
+        ):
             parent.attempt_count += 1
             if parent.routing is not None:
                 self.release(parent.routing)
@@ -137,6 +150,20 @@ class Recorder:
             else:
                 call.item = parent.attempt_count
         return call
+
+    def _request(self, callee: Callee, arguments: dict[str, Any], size: int, kwargs: Mapping[str, Any]) -> Call | None:
+        """The request to the Proxy that a call serves; it began when it arrived there."""
+        proxy = proxy_facts_of(kwargs)
+        if proxy is None:
+            return None
+        secrets = (("api_key", proxy.raw_key),)
+        request = Call(self, callee.as_request(), None, self._new_number(128), arguments, size, secrets)
+        request.proxy = proxy
+        waited_s = request.started_s - (proxy.arrived_s or request.started_s)
+        if 0 < waited_s < MAX_WAIT_S:
+            request.started_s -= waited_s
+            request.started_ticks -= waited_s
+        return request
 
     def hold(self, call: Call, parent: Call) -> None:
         """A failed Attempt waits for what its failure leads to: LiteLLM 1.110 sets cooldowns after it."""
@@ -265,7 +292,7 @@ def _is_step_of(call: Call, callee: Callee, instance: Any, kwargs: dict[str, Any
     Steps share LiteLLM's logging object or call id, carry an async leg's flag, or are the inner end of a public
     function (litellm_map.md 1.5). Whatever else runs inside a Call is a child of it.
     """
-    if call.returned:
+    if call.returned or call.callee.is_request:
         return False
     if call.callee.is_repeated:
         # The way down to LiteLLM's own repetition, under the same arguments; its tries have fewer of them.

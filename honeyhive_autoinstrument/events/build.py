@@ -16,7 +16,8 @@ from honeyhive_autoinstrument.events.content import without_content
 from honeyhive_autoinstrument.events.facts import CallFacts, Ending, ErrorFacts, Session
 from honeyhive_autoinstrument.events.identity import identity_of
 from honeyhive_autoinstrument.events.operations import READERS, inputs_of, outputs_of, with_whole_answer
-from honeyhive_autoinstrument.events.parameters import SETTINGS
+from honeyhive_autoinstrument.events.parameters import PROXY_NAMES, SETTINGS
+from honeyhive_autoinstrument.events.request import request_metadata, user_properties_of
 from honeyhive_autoinstrument.events.routing import routing_config, routing_metadata
 from honeyhive_autoinstrument.events.schema import Event, EventType, SessionRow
 from honeyhive_autoinstrument.events.usage import (
@@ -103,7 +104,7 @@ def build_event(
                 own.update(_estimate(facts, inputs, outputs))
         metadata = redactor.value(_with_callers(own, facts, redactor.capture_content))
     with guarded("read the user of a call"):
-        user_properties = redactor.value(_user_properties(facts))
+        user_properties = redactor.value(user_properties_of(facts))
     error = facts.error.type_name if facts.error is not None else None
     with guarded("read the text of an error"):
         error = _error_text(facts, redactor)
@@ -230,6 +231,8 @@ def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool,
             own.update(cost_metadata(facts, provider, usage, tokens, price))
     with guarded("read the response's identity"):
         own.update(identity_of(facts, provider, capture_headers=capture_headers))
+    with guarded("read the request to the Proxy"):
+        own.update(request_metadata(facts, capture_headers=capture_headers))
     with guarded("read the attempt"):
         own.update(routing_metadata(facts))
     with guarded("read the error"):
@@ -253,7 +256,8 @@ def _with_callers(own: dict[str, Any], facts: CallFacts, capture_content: bool) 
     with guarded("read the caller's metadata"):
         callers = _callers_metadata(facts)
         metadata.update(callers if capture_content else without_content(callers, kept=frozenset()))
-    collided = {name: metadata.pop(name) for name in list(metadata) if name in OWN_NAMES or name in facts.attributes}
+    ours = OWN_NAMES if facts.proxy is None else OWN_NAMES | PROXY_NAMES
+    collided = {name: metadata.pop(name) for name in list(metadata) if name in ours or name in facts.attributes}
     if collided:
         metadata["user_metadata"] = collided
     return {**metadata, **own}
@@ -319,8 +323,3 @@ def _error_text(facts: CallFacts, redactor: Redactor) -> str | None:
     if not redactor.capture_content or not error.message:
         return error.type_name
     return f"{error.type_name}: {redactor.text(error.message)}"
-
-
-def _user_properties(facts: CallFacts) -> dict[str, Any]:
-    user = facts.arguments.get("user")
-    return {"user_id": str(user)} if user else {}

@@ -163,6 +163,25 @@ class RoutingFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyFacts:
+    """A request to the LiteLLM Proxy, as its notes tell (litellm_map.md 8.2)."""
+
+    identity: Mapping[str, Any]
+    """Who asks, by our names."""
+    raw_key: str | None = None
+    """The virtual key itself, where the Proxy hands that on. Never recorded; looked for in texts, to be hidden there."""
+    session_id: str | None = None
+    """The session that the request names."""
+    route: str | None = None
+    user_agent: str | None = None
+    caller_ip: str | None = None
+    arrived_s: float | None = None
+    """Unix time."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """The Proxy's own dictionary of them; guardrails enter themselves there while the request is served."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallFacts:
     """Everything known of an ended Call. Objects of LiteLLM in it are only read."""
 
@@ -198,6 +217,10 @@ class CallFacts:
     requests: RequestFacts | None = None
     time_to_first_token_ms: float | None = None
     error: ErrorFacts | None = None
+    proxy: ProxyFacts | None = None
+    """Of whatever serves a request to the Proxy."""
+    is_request: bool = False
+    """Whether this is the request itself."""
     attempt: Attempt | None = None
     cooldown_s: float | None = None
     """On an Attempt: for how long its failure put the deployment aside."""

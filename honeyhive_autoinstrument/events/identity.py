@@ -47,7 +47,7 @@ def identity_of(facts: CallFacts, provider: str | None, *, capture_headers: bool
     overhead = field_of(hidden, "litellm_overhead_time_ms")
     if isinstance(overhead, int | float):
         found["litellm_overhead_ms"] = round(float(overhead), 3)
-    queued = _queue_time_s(arguments)
+    queued = _queue_time_s(facts)
     if queued is not None:
         found["queue_time_ms"] = round(queued * 1000.0, 3)
     if capture_headers:
@@ -82,13 +82,10 @@ LOOK_AT = 3
 """Chunks at the beginning of a stream that are asked for what the last one does not say."""
 
 
-def _queue_time_s(arguments: Mapping[str, Any]) -> float | None:
-    """The proxy's note of how long a request waited (litellm_map.md 8.2)."""
-    for name in ("metadata", "litellm_metadata"):
-        queued = field_of(arguments.get(name), "queue_time_seconds")
-        if isinstance(queued, int | float):
-            return float(queued)
-    return None
+def _queue_time_s(facts: CallFacts) -> float | None:
+    """The Proxy's note of how long a request waited (litellm_map.md 8.2)."""
+    queued = facts.proxy.notes.get("queue_time_seconds") if facts.proxy is not None else None
+    return float(queued) if isinstance(queued, int | float) else None
 
 
 def headers_of(facts: CallFacts, hidden: Any) -> dict[str, str]:

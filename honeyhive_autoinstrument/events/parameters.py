@@ -81,6 +81,38 @@ LITELLM_METADATA = frozenset(
 )  # fmt: skip
 """Keys of `metadata` that LiteLLM's Router and Proxy write; they are read where they mean something, not copied."""
 
+PROXY_IDENTITY = (
+    ("user_api_key", "virtual_key_hash"),
+    ("user_api_key_hash", "virtual_key_hash"),
+    ("user_api_key_alias", "virtual_key_alias"),
+    ("user_api_key_spend", "virtual_key_spend"),
+    ("user_api_key_max_budget", "virtual_key_max_budget"),
+    ("user_api_key_budget_reset_at", "virtual_key_budget_reset_at"),
+    ("user_api_key_team_id", "team_id"),
+    ("user_api_key_team_alias", "team_alias"),
+    ("user_api_key_team_spend", "team_spend"),
+    ("user_api_key_team_max_budget", "team_max_budget"),
+    ("user_api_key_user_id", "user_id"),
+    ("user_api_key_user_email", "user_email"),
+    ("user_api_key_user_spend", "user_spend"),
+    ("user_api_key_user_max_budget", "user_max_budget"),
+    ("user_api_key_org_id", "organization_id"),
+    ("user_api_key_org_alias", "organization_alias"),
+    ("user_api_key_project_id", "project_id"),
+    ("user_api_key_project_alias", "project_alias"),
+    ("user_api_key_end_user_id", "end_user_id"),
+    ("user_api_end_user_max_budget", "end_user_max_budget"),
+    ("applied_guardrails", "applied_guardrails"),
+    ("tags", "tags"),
+)
+"""What the Proxy notes of who asks, and our names for it (litellm_map.md 8.2; the Proxy's own have `api_key` in them). The
+first is a hash or, with a `custom_auth` whose keys do not begin with `sk-`, the key itself; the later of two wins."""
+
+PROXY_NAMES = frozenset(
+    {*(ours for _, ours in PROXY_IDENTITY), "route", "user_agent", "caller_ip"},
+)
+"""Keys of `metadata` that are ours on a request of the Proxy's, whatever its client sends under that name."""
+
 RESPONSE_HEADERS = (
     "x-ratelimit-", "ratelimit-", "anthropic-ratelimit-", "anthropic-organization-id", "openai-organization",
     "openai-processing-ms", "openai-version", "openai-model", "x-request-id", "request-id", "x-amzn-requestid",

@@ -60,6 +60,8 @@ def routing_metadata(facts: CallFacts) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if facts.item is not None:
         found["item"] = facts.item
+    if facts.is_request:
+        return {}
     if facts.is_chain and not facts.has_attempts:
         found["items"] = facts.attempt_count
     elif facts.is_chain:

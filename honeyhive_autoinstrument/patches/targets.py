@@ -40,6 +40,8 @@ class Target:
     """The inner end of a public function; alone it counts as that function."""
     passes_on: bool = False
     """Does nothing but call another Target, once; both are one call."""
+    is_request: bool = False
+    """No function, but a request to the LiteLLM Proxy, which this operation serves."""
     is_repeated: bool = False
     """This time LiteLLM may repeat it: the Calls below are its tries."""
     positional: tuple[str, ...] = ()
@@ -71,6 +73,18 @@ class Target:
     def as_repeated(self) -> Target:
         """The same function, called so that LiteLLM may repeat it."""
         return replace(self, is_chain=True, is_repeated=True)
+
+    def as_request(self) -> Target:
+        """The request to the Proxy that a call of this function serves."""
+        return Target(
+            module="litellm.proxy",
+            name="proxy",
+            shape=self.shape,
+            operation=self.operation,
+            is_chain=True,
+            has_attempts=False,
+            is_request=True,
+        )
 
     def as_batch(self) -> Target:
         """The same function, called in a way that makes it ask several models (`completion(model_list=...)`)."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from honeyhive_autoinstrument.events.facts import FileFacts, Operation, RequestFacts
+from honeyhive_autoinstrument.events.facts import FileFacts, Operation, ProxyFacts, RequestFacts
 from tests.events.test_build import MESSAGES, answer, event_of, facts_of
 
 DATA = b"\x89PNG picture"
@@ -350,11 +350,11 @@ def test_a_custom_tools_call_has_its_input_as_arguments() -> None:
 
 
 def test_the_time_that_a_request_waited_in_the_proxy_is_recorded() -> None:
-    metadata = event_of(facts_of({"model": "m", "messages": MESSAGES, "metadata": {"queue_time_seconds": 0.25}}))[
-        "metadata"
-    ]
+    request = ProxyFacts(identity={}, notes={"queue_time_seconds": 0.25})
 
-    assert metadata["queue_time_ms"] == 250.0
+    event = event_of(facts_of({"model": "m", "messages": MESSAGES}, proxy=request))
+
+    assert event["metadata"]["queue_time_ms"] == 250.0
 
 
 def test_a_raw_request_that_is_no_json_is_kept_as_text() -> None:
