@@ -75,9 +75,10 @@ class Faults:
             return dict(self._counts)
 
     def after_fork(self) -> None:
-        """The child starts with its own lock and counts; the parent's lock may be held by a thread that is gone."""
+        """The child starts with its own lock, counts and log; the parent's lock may be held by a thread that is gone."""
         self._lock = threading.RLock()
         self._counts = {}
+        self._said_at = {}
 
 
 faults = Faults()

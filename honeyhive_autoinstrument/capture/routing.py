@@ -20,6 +20,9 @@ MAX_GROUPS = 1000
 DEPLOYMENT_SETTINGS = ("weight", "order", "rpm", "tpm", "max_parallel_requests")
 """What a deployment is configured with for the Router; LiteLLM hands it to the leaf with the other parameters."""
 
+DECISION = ("router_model_name", "router_type", "routed_model", "cause", "tier", "tier_label", "request_type")
+"""What is kept of an auto router's decision; other fields can quote the prompt."""
+
 BY_COOLDOWN = "cooldown"
 
 
@@ -130,20 +133,23 @@ class Routing:
             fallback_reason=fallback_reason,
             delay_ms=delay_ms,
             settings={name: kwargs[name] for name in DEPLOYMENT_SETTINGS if is_routed and kwargs.get(name) is not None},
-            selection=self._selection(),
+            selection=self._selection(bucket.get("routing_decision")),
         )
         self._group, self._last, self._last_call, self._pick = group, attempt, call, None
         return attempt
 
-    def _selection(self) -> Selection | None:
+    def _selection(self, decision: Any = None) -> Selection | None:
         pick = self._pick
         if pick is None:
-            return None
+            if type(decision) is not dict:
+                return None
+            pick = Pick((), {})
         refused = {each: pick.refused[each] for each in pick.deployments if each in pick.refused}
         return Selection(
             healthy=tuple(each for each in pick.deployments if each not in refused),
             cooled_down=tuple(each for each, reason in refused.items() if reason == BY_COOLDOWN),
             excluded={each: reason for each, reason in refused.items() if reason != BY_COOLDOWN},
+            auto_router={name: decision[name] for name in DECISION if name in decision} if decision else {},
         )
 
     def facts(self, settings: Mapping[str, Any], *, is_answered: bool) -> RoutingFacts:

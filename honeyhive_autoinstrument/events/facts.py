@@ -110,6 +110,8 @@ class Selection:
     cooled_down: tuple[str, ...] = ()
     excluded: Mapping[str, str] = field(default_factory=dict)
     """Id -> the check that took it out."""
+    auto_router: Mapping[str, Any] = field(default_factory=dict)
+    """What an auto router decided beforehand (LiteLLM's `routing_decision`, 1.99 and later)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

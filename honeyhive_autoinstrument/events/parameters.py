@@ -76,7 +76,7 @@ LITELLM_METADATA = frozenset(
         "_routing_request_tags", "llm_api_timing_windows", "kubernetes_pod_routing", "hidden_params", "headers",
         "user_api_key", "user_api_key_hash", "user_api_key_auth", "raw_request", "litellm_api_version",
         "requester_metadata", "endpoint", "is_silent_experiment", "litellm_parent_otel_span", "rpm_limit",
-        "tpm_limit", "request_id", "litellm_model_name", "attempted_targets",
+        "tpm_limit", "request_id", "litellm_model_name", "attempted_targets", "routing_decision",
     }
 )  # fmt: skip
 """Keys of `metadata` that LiteLLM's Router and Proxy write; they are read where they mean something, not copied."""

@@ -127,5 +127,6 @@ def _selection(selection: Selection) -> dict[str, Any]:
         "healthy": list(selection.healthy),
         "cooled_down": list(selection.cooled_down),
         "excluded": dict(selection.excluded),
+        "auto_router": dict(selection.auto_router),
     }
     return {name: value for name, value in found.items() if value}

@@ -33,6 +33,8 @@ class Behaviour:
     """Chunks of a stream before the connection breaks."""
     hold: threading.Event | None = None
     """Chunks after the first wait for this, or the whole answer that has none."""
+    silence: threading.Event | None = None
+    """Nothing is answered before this, no status and no chunk (OpenAI's wire)."""
     tool_calls: list[dict[str, Any]] | None = None
     """In OpenAI's form, whatever the wire; each Wire writes them in its own."""
     special: str | None = None

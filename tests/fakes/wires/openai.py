@@ -93,6 +93,21 @@ SPECIALS = {
     ),
 }
 """By Behaviour.special. Usage details, once there are any, are there in full, as OpenAI sends them."""
+REFUSALS: dict[str, dict[str, Any]] = {
+    "context_length_exceeded": {
+        "message": "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
+        "type": "invalid_request_error",
+        "param": "messages",
+        "code": "context_length_exceeded",
+    },
+    "content_policy_violation": {
+        "message": "Your request was rejected as a result of our safety system.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "content_policy_violation",
+    },
+}
+"""By Behaviour.special: the bodies of the 400s by which OpenAI tells these two apart from other bad requests."""
 IMAGE = b"\x89PNG\r\n\x1a\n a generated picture"
 VECTOR = (0.25, 0.5, 0.75)
 
@@ -115,13 +130,12 @@ class OpenAIWire:
             return Reply.of(body, status=how.status, headers=dict(how.headers))
         if how.special == "content_filter":
             return _azure_refusal(how)
-        return Reply.of(
-            {"error": {"message": how.message, "type": "fake_error", "code": None, "param": None}},
-            status=how.status,
-            headers=dict(how.headers),
-        )
+        error = REFUSALS.get(how.special or "", {"message": how.message, "type": "fake_error", "code": None, "param": None})
+        return Reply.of({"error": error}, status=how.status, headers=dict(how.headers))
 
     def answer(self, request: Request, model: str, how: Behaviour) -> Reply:
+        if how.silence is not None:
+            how.silence.wait(20)
         body = {"model": model, **request.json}
         route = self._route(request)
         if route == "/chat/completions":
