@@ -181,7 +181,8 @@ class Call:
         """The function, or the stream it returned, raised. The error itself is for the caller to raise on."""
         self.returned = True
         if isinstance(error, CancelledError):
-            self.end(Ending.CANCELLED)
+            # The Proxy ends the task that reads a stream when its client has gone.
+            self.end(Ending.CLOSED if self.is_stream and self.proxy is not None else Ending.CANCELLED)
         elif isinstance(error, GeneratorExit):
             self.end(Ending.CLOSED)
         else:

@@ -5,6 +5,7 @@ Source: litellm_map.md 8.2, and `proxy/litellm_pre_call_utils.py` of 1.108 and 1
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -35,10 +36,15 @@ def proxy_facts_of(kwargs: Mapping[str, Any]) -> ProxyFacts | None:
         return None
     bucket = proxy_bucket_of(kwargs)
     arrived = request.get("arrival_time")
+    identity = {ours: freeze(bucket[name]) for name, ours in PROXY_IDENTITY if bucket.get(name) not in NOTHING}
+    key = identity.get(KEY_HASH)
+    raw_key = None
+    if key is not None and not HASH.fullmatch(str(key)):
+        raw_key = str(key)
+        identity[KEY_HASH] = hashlib.sha256(raw_key.encode()).hexdigest()  # as LiteLLM hashes a key
     return ProxyFacts(
-        identity={
-            ours: freeze(bucket[name]) for name, ours in PROXY_IDENTITY if bucket.get(name) not in (None, "", [], {})
-        },
+        identity=identity,
+        raw_key=raw_key,
         session_id=_session_id_of(kwargs, bucket),
         route=_text(bucket.get("user_api_key_request_route")) or _route_of(request.get("url")),
         user_agent=_text(bucket.get("user_agent")) or _text(_headers_of(request).get("user-agent")),

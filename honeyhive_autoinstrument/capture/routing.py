@@ -144,7 +144,8 @@ class Routing:
             if type(decision) is not dict:
                 return None
             pick = Pick((), {})
-        refused = {each: pick.refused[each] for each in pick.deployments if each in pick.refused}
+        # The group's own where it is known; a check that leaves none ends the pick before.
+        refused = {each: pick.refused[each] for each in pick.deployments or pick.refused if each in pick.refused}
         return Selection(
             healthy=tuple(each for each in pick.deployments if each not in refused),
             cooled_down=tuple(each for each, reason in refused.items() if reason == BY_COOLDOWN),

@@ -40,6 +40,7 @@ def identity_of(facts: CallFacts, provider: str | None, *, capture_headers: bool
         "region": field_of(hidden, "region_name")
         or arguments.get("aws_region_name")
         or arguments.get("vertex_location")
+        or arguments.get("region_name")
         or headers.get("x-ms-region"),
         "provider_request_id": next((headers[name] for name in REQUEST_ID_HEADERS if headers.get(name)), None),
     }

@@ -26,10 +26,11 @@ def routing_config(facts: CallFacts) -> dict[str, Any]:
             found[name] = {key: each for key, each in plain_of(value).items() if each is not None}
         else:
             found[name] = plain_of(value)
-    for name in FALLBACKS:
-        if facts.fallbacks.get(name):
-            found.pop("default_fallbacks" if name == "fallbacks" else name, None)
-            found.update(_fallbacks(name, facts.fallbacks[name]))
+    for name, given in facts.fallbacks.items():
+        found.pop(name, None)  # an empty list, too, takes the Router's place
+        if name == "fallbacks":
+            found.pop("default_fallbacks", None)
+        found.update(_fallbacks(name, given))
     return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 

@@ -99,13 +99,21 @@ def check(reason: str, position: int) -> Callable[[Recorder], Wrapper]:
                 routing.exclude(before, ids_of(kept), reason)
 
         async def awaited(pending: Any, before: list[str] | None) -> Any:
-            kept = await pending
+            try:
+                kept = await pending
+            except Exception:
+                note(before, ())  # none passes
+                raise
             note(before, kept)
             return kept
 
         def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
             before = given(args, kwargs)
-            kept = wrapped(*args, **kwargs)
+            try:
+                kept = wrapped(*args, **kwargs)
+            except Exception:
+                note(before, ())
+                raise
             if inspect.iscoroutine(kept):
                 return awaited(kept, before)
             note(before, kept)

@@ -140,22 +140,6 @@ def test_a_content_policy_violation_keeps_its_class(recording: Recording, fake_p
     assert_failed_as(recording.event(), error)
 
 
-def test_a_failure_that_litellm_retries_by_itself_is_one_event_that_counts_the_requests(
-    recording: Recording, fake_provider: FakeProvider
-) -> None:
-    fake_provider.plan("gpt-4o-mini", Behaviour(status=500))
-
-    async def ask() -> None:
-        await litellm.acompletion(**CHAT.arguments(fake_provider), num_retries=2)
-
-    asyncio.run(ask())
-
-    event = recording.event()
-    assert event["outputs"]["content"] == TEXT
-    assert event["config"]["num_retries"] == 2
-    assert event["metadata"].get("provider_requests") in (None, 2)  # LiteLLM's own, or one of the SDK's below it
-
-
 @pytest.fixture
 def cached() -> Iterator[None]:
     litellm.cache = litellm.Cache(type="local")

@@ -130,7 +130,9 @@ class OpenAIWire:
             return Reply.of(body, status=how.status, headers=dict(how.headers))
         if how.special == "content_filter":
             return _azure_refusal(how)
-        error = REFUSALS.get(how.special or "", {"message": how.message, "type": "fake_error", "code": None, "param": None})
+        error = REFUSALS.get(
+            how.special or "", {"message": how.message, "type": "fake_error", "code": None, "param": None}
+        )
         return Reply.of({"error": error}, status=how.status, headers=dict(how.headers))
 
     def answer(self, request: Request, model: str, how: Behaviour) -> Reply:
