@@ -62,7 +62,10 @@ class Encoder:
         :raises Exception: when nothing at all can be made of the Call; parts that cannot be read are left out.
         """
         with guarded("learn a call's credentials"):
-            self._redactor.learn(texts_in(call.secrets))
+            around: Call | None = call
+            while around is not None:  # the keys of a chain's further models reach its first try's errors
+                self._redactor.learn(texts_in(around.secrets))
+                around = around.parent
             if call.error is not None:
                 # Providers repeat keys in their answers, and a key need not have come with the call.
                 self._redactor.learn(texts_in(credentials_of_library()))

@@ -99,25 +99,22 @@ def check(reason: str, position: int) -> Callable[[Recorder], Wrapper]:
                 routing.exclude(before, ids_of(kept), reason)
 
         async def awaited(pending: Any, before: list[str] | None) -> Any:
+            kept: Any = ()  # none, if it raises
             try:
                 kept = await pending
-            except Exception:
-                note(before, ())  # none passes
-                raise
-            note(before, kept)
+            finally:
+                note(before, kept)
             return kept
 
         def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
             before = given(args, kwargs)
+            kept: Any = ()
             try:
                 kept = wrapped(*args, **kwargs)
-            except Exception:
-                note(before, ())
-                raise
-            if inspect.iscoroutine(kept):
-                return awaited(kept, before)
-            note(before, kept)
-            return kept
+            finally:
+                if not inspect.iscoroutine(kept):
+                    note(before, kept)
+            return awaited(kept, before) if inspect.iscoroutine(kept) else kept
 
         return wrapper
 

@@ -174,6 +174,7 @@ class Bench:
                 assert_attempts_are_what_the_provider_saw(attempts, seen)
                 assert_the_chain_ended_as_the_caller_saw(chain, attempts, saw)
                 assert_attempts_say_what_led_to_them(attempts)
+                assert_fallbacks_are_those_configured(attempts, fleet, ask)
                 assert_the_chain_sums_up_its_attempts(chain, attempts)
                 assert_the_chain_says_how_it_was_routed(chain, fleet, ask)
                 assert_cooldowns_are_of_failed_attempts(chain, attempts)
@@ -332,6 +333,19 @@ def assert_attempts_say_what_led_to_them(attempts: Sequence[dict[str, Any]]) -> 
         failures[said["model_group"]].add(said.get("error_type", ""))
         if said.get("error_type") == "MidStreamFallbackError":
             failures[said["model_group"]].add("APIConnectionError")  # what it wraps here, and what the Router acts on
+
+
+def assert_fallbacks_are_those_configured(attempts: Sequence[dict[str, Any]], fleet: Fleet, ask: Ask) -> None:
+    """Each hop leads from the group that it stands in for to one of that group's own fallbacks."""
+    given = {**fleet.router, **ask.options}
+    kinds = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+    rows = [row for kind in kinds for row in given.get(kind, [])]
+    for attempt in attempts:
+        said = attempt["metadata"]
+        if said.get("is_fallback"):
+            others = [other for row in rows for other in row.get(said["fallback_from"], [])]
+            others += given.get("default_fallbacks", [])
+            assert said["model_group"] in others, f"attempt {said['attempt']} stands in for {said['fallback_from']}"
 
 
 def assert_the_chain_sums_up_its_attempts(chain: dict[str, Any], attempts: Sequence[dict[str, Any]]) -> None:
