@@ -185,6 +185,11 @@ class Scenario:
     differences: tuple[Difference, ...] = ()
     since: tuple[int, int] = (1, 55)
     """The first LiteLLM release (minor line) that behaves like this, as seen by running it."""
+    lost: tuple[tuple[int, int], tuple[int, int]] | None = None
+    """The releases in between, first and last, that did not."""
+
+    def is_for(self, release: tuple[int, ...]) -> bool:
+        return release >= self.since and (self.lost is None or not self.lost[0] <= release <= self.lost[1])
 
     def in_variant(self, variant: str) -> Scenario:
         changes: dict[str, Any] = {}
