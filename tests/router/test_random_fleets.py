@@ -54,8 +54,10 @@ WAYS_THAT_SHOW_CUTS = tuple(
 RETRY_POLICY = tuple(
     f"{error}Retries" for error in ("BadRequestError", "AuthenticationError", "RateLimitError", "InternalServerError")
 )
-
-
+FALLBACKS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+HANDS_ON_FALLBACKS = LITELLM_VERSION >= (1, 104)
+"""Of `{a: [b, c]}`, once b failed too, c stands in for b, as LiteLLM hands the rest of the list on; before, for a. So do
+those of a's other fallbacks that fit how b failed."""
 COOLDOWN_S = 60
 """Longer than an example."""
 SELDOM, SURE = st.sampled_from([False, False, True]), st.just(True)
@@ -174,7 +176,7 @@ class Bench:
                 assert_attempts_are_what_the_provider_saw(attempts, seen)
                 assert_the_chain_ended_as_the_caller_saw(chain, attempts, saw)
                 assert_attempts_say_what_led_to_them(attempts)
-                assert_fallbacks_are_those_configured(attempts, fleet, ask)
+                assert_fallbacks_lead_on_from_what_failed(chain, attempts, fleet, ask)
                 assert_the_chain_sums_up_its_attempts(chain, attempts)
                 assert_the_chain_says_how_it_was_routed(chain, fleet, ask)
                 assert_cooldowns_are_of_failed_attempts(chain, attempts)
@@ -224,7 +226,7 @@ class Bench:
             "messages": MESSAGES,
             "metadata": {"session_id": session},
             "stream": ask.stream,
-            **ask.options,
+            **deepcopy(ask.options),
         }
 
         def call() -> str:
@@ -335,22 +337,23 @@ def assert_attempts_say_what_led_to_them(attempts: Sequence[dict[str, Any]]) -> 
             failures[said["model_group"]].add("APIConnectionError")  # what it wraps here, and what the Router acts on
 
 
-def assert_fallbacks_are_those_configured(attempts: Sequence[dict[str, Any]], fleet: Fleet, ask: Ask) -> None:
-    """Each hop leads from the group that it stands in for to one of that group's own fallbacks."""
+def assert_fallbacks_lead_on_from_what_failed(
+    chain: dict[str, Any], attempts: Sequence[dict[str, Any]], fleet: Fleet, ask: Ask
+) -> None:
+    """Each hop leads to one of the groups that were to stand in, and says for which one it does."""
     given = {**fleet.router, **ask.options}
-    kinds = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
-    rows = [row for kind in kinds for row in given.get(kind, [])]
+    rows = [row for kind in FALLBACKS for row in given.get(kind, [])]
+    defaults = given.get("default_fallbacks", [])
+    path = chain["metadata"].get("fallback_path", [])
     for attempt in attempts:
         said = attempt["metadata"]
-        if said.get("is_fallback"):
-            others = [other for row in rows for other in row.get(said["fallback_from"], [])]
-            others += given.get("default_fallbacks", [])
-            # From 1.104 on LiteLLM hands the rest of a list on: of `{a: [b, c]}`, c stands in for b once b failed too.
-            lists = [targets for row in rows for targets in row.values()] + [given.get("default_fallbacks", [])]
-            for targets in lists:
-                if said["fallback_from"] in targets:
-                    others += targets[targets.index(said["fallback_from"]) + 1 :]
-            assert said["model_group"] in others, f"attempt {said['attempt']} stands in for {said['fallback_from']}"
+        if not said.get("is_fallback"):
+            continue
+        before = path[: path.index(said["model_group"], 1)]
+        assert said["fallback_from"] in before
+        sources = before if HANDS_ON_FALLBACKS else [said["fallback_from"]]
+        configured = {other for row in rows for source in sources for other in row.get(source, [])}
+        assert said["model_group"] in {*configured, *defaults}, f"attempt {said['attempt']} stands in for {sources}"
 
 
 def assert_the_chain_sums_up_its_attempts(chain: dict[str, Any], attempts: Sequence[dict[str, Any]]) -> None:
@@ -408,7 +411,7 @@ def assert_the_chain_says_how_it_was_routed(chain: dict[str, Any], fleet: Fleet,
     given = {**fleet.router, **ask.options}
 
     assert chain["config"]["model"] == group_name(0)
-    for name in ("num_retries", "max_fallbacks", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+    for name in ("num_retries", "max_fallbacks", *FALLBACKS):
         assert chain["config"].get(name) == (given.get(name) or (0 if name == "num_retries" else None))
 
 
@@ -468,7 +471,7 @@ def let_retries_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(PythonHost, "sleep_sync", lambda self, seconds: None)
 
 
-# No database: it would write into the folder that the tests are run from. A failure prints what replays it instead.
+# Without the phase that explains a failure: it runs the example many times more.
 SHARED = settings(
     deadline=None,
     print_blob=True,
