@@ -212,7 +212,7 @@ class Call:
         if self.scattered:
             self.recorder.gather(self)
         if self.routing is not None:
-            self.recorder.release(self.routing)
+            self.recorder.release(self)
         parent = self.parent
         if ending is Ending.FAILED and self.attempt is not None and parent is not None and not parent.has_ended:
             self.recorder.hold(self, parent)
@@ -334,7 +334,9 @@ class Call:
             cooldown_s=self.cooldown_s,
             attempt_count=self.attempt_count,
             routing=self._routing(settings_of),
-            fallbacks={name: value for name, value in self.secrets if name in FALLBACKS and self.routing is not None},
+            fallbacks={}
+            if self.routing is None
+            else {name: value for name, value in self.secrets if name in FALLBACKS},
             api_base=self.api_base,
             provider=None if self.callee.is_chain else self._provider(provider_of),
             litellm_version=litellm_version,

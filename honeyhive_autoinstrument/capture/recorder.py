@@ -7,7 +7,6 @@ Runs in the application's thread; never raises, never waits.
 from __future__ import annotations
 
 import random
-import weakref
 from collections.abc import Callable, Mapping
 from threading import current_thread
 from typing import Any
@@ -32,6 +31,8 @@ _FAILED = object()
 BASE_SIZE = 2048
 """Bytes that a Call and its response take besides their texts, by estimate."""
 
+MAX_ATTEMPTS = 1000
+"""Of one Router call. LiteLLM 1.82 to 1.105 can ask a deployment again and again, for seconds (litellm_map.md 3.5)."""
 
 MAX_WAIT_S = 3600.0
 """Between the arrival of a request at the Proxy and its call; longer is a clock that was set."""
@@ -51,8 +52,8 @@ class Recorder:
         """Whether this LiteLLM runs a Router's sync calls on a thread of its own when a loop is running (before 1.59)."""
         self._scattered: dict[int, Call] = {}
         """Calls whose items run on threads without their context, by the identity of the lists that they were given."""
-        self._holders: weakref.WeakSet[Call] = weakref.WeakSet()
-        """Chains with Attempts that are not handed on yet."""
+        self._held: dict[Call, Call] = {}
+        """Of a chain that goes on, its failed Attempt that is not handed on yet."""
         self.open_streams: set[Call] = set()
         """Calls whose streams are still being read; they are ended at exit. Holds Calls, never streams."""
         # Our own generator: the application's `random.seed()` must neither repeat our ids nor be disturbed by us.
@@ -97,6 +98,12 @@ class Recorder:
             callee = callee.as_repeated()
         if parent is not None and not is_try and _is_step_of(parent, callee, instance, kwargs):
             return None
+        # Neither a request to the Proxy nor a deployment that the Router asks on the side counts what is below it.
+        chain = parent if parent is not None and parent.callee.is_chain and not parent.callee.is_request else None
+        if chain is not None and _is_experiment(kwargs):
+            chain = None
+        if chain is not None and chain.routing is not None and chain.attempt_count >= MAX_ATTEMPTS:
+            return None
 
         arguments: dict[str, Any] = {}
         secrets: tuple[tuple[str, Any], ...] = ()
@@ -137,18 +144,13 @@ class Recorder:
             call.api_base = api_base
         if callee.is_chain and callee.has_attempts:
             call.routing = Routing(instance)
-        if (
-            parent is not None
-            and parent.callee.is_chain
-            and not parent.callee.is_request
-            and not _is_experiment(kwargs)
-        ):
-            parent.attempt_count += 1
-            if parent.routing is not None:
-                self.release(parent.routing)
-                call.attempt = parent.routing.begin(call, parent.attempt_count, kwargs, _bucket_of(kwargs))
+        if chain is not None:
+            chain.attempt_count += 1
+            if chain.routing is not None:
+                self.release(chain)
+                call.attempt = chain.routing.begin(call, chain.attempt_count, kwargs, _bucket_of(kwargs))
             else:
-                call.item = parent.attempt_count
+                call.item = chain.attempt_count
         return call
 
     def _request(self, callee: Callee, arguments: dict[str, Any], size: int, kwargs: Mapping[str, Any]) -> Call | None:
@@ -167,21 +169,16 @@ class Recorder:
 
     def hold(self, call: Call, parent: Call) -> None:
         """A failed Attempt waits for what its failure leads to: LiteLLM 1.110 sets cooldowns after it."""
-        assert parent.routing is not None
-        parent.routing.held.append(call)
-        self._holders.add(parent)
+        self.release(parent)
+        self._held[parent] = call
         if parent.has_ended:
-            self.release(parent.routing)
+            self.release(parent)
 
-    def release(self, routing: Routing) -> None:
+    def release(self, parent: Call) -> None:
         """What was held is handed on: the chain goes on, or has ended."""
-        while routing.held:
-            try:
-                call = routing.held.pop(0)
-            except IndexError:
-                return
-            if call.generation == self.generation:
-                self.submit(call)
+        call = self._held.pop(parent, None)
+        if call is not None:
+            self.submit(call)
 
     @property
     def routing(self) -> Routing | None:
@@ -190,21 +187,6 @@ class Recorder:
         while call is not None and call.routing is None:
             call = call.parent
         return None if call is None else call.routing
-
-    @harmless("note a cooldown", None)
-    def note_cooldown(self, deployment_id: Any, seconds: Any) -> None:
-        """A Router puts a deployment aside after a failure.
-
-        :param seconds: for how long; LiteLLM gives a number, or None for its default.
-        """
-        if type(deployment_id) is not str or type(seconds) not in (int, float):
-            return
-        call = current_call.get()
-        if call is not None and call.attempt is not None and call.attempt.deployment_id == deployment_id:
-            call.cooldown_s = call.cooldown_s or float(seconds)
-        routing = self.routing
-        if routing is not None:
-            routing.cool_down(deployment_id, float(seconds))
 
     def _scatter(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
         given = [value for value in (*args, *kwargs.values()) if type(value) is list]
@@ -261,15 +243,14 @@ class Recorder:
         """The process ends: every stream still open ends its Call now, and nothing waits any more."""
         for call in list(self.open_streams):
             call.end(ending)
-        for parent in list(self._holders):
-            if parent.routing is not None:
-                self.release(parent.routing)
+        for parent in list(self._held):
+            self.release(parent)
 
     def after_fork(self) -> None:
         """In the child: streams that were open belong to the parent; ids must not repeat the parent's."""
         self.open_streams = set()
         self._scattered = {}
-        self._holders = weakref.WeakSet()
+        self._held = {}
         self._new_number = random.Random().getrandbits
         self.generation += 1
 

@@ -43,8 +43,6 @@ class Routing:
     def __init__(self, router: Any) -> None:
         self.router = router
         """The Router, None outside one. Its settings are read when the Call is built."""
-        self.held: list[Call] = []
-        """Failed Attempts that are not handed on yet: their failure may still put the deployment into cooldown."""
         self.cooled_down: list[str] = []
         """Deployments in cooldown, when the Router last looked."""
         self._path: list[str] = []
@@ -90,14 +88,22 @@ class Routing:
             for each in gone:
                 pick.refused.setdefault(each, reason)
 
-    def cool_down(self, deployment_id: str, seconds: float) -> None:
-        """A failure put a deployment into cooldown."""
-        if not any(each.deployment_id == deployment_id for each in self._cooldowns[-3:]):  # told several times for each
-            self._cooldowns.append(Cooldown(deployment_id=deployment_id, seconds=seconds))
-        for call in reversed(self.held):
-            if call.attempt is not None and call.attempt.deployment_id == deployment_id:
-                call.cooldown_s = call.cooldown_s or seconds
+    def cool_down(self, deployment_id: Any, seconds: Any) -> None:
+        """A failure puts a deployment into cooldown. LiteLLM tells it up to three times for each (litellm_map.md 3.6),
+        inside the Attempt, or after it, when a failed one is still held.
+
+        :param seconds: for how long, a number.
+        """
+        if type(deployment_id) is not str or type(seconds) not in (int, float):
+            return
+        last, call = self._last, self._last_call
+        if last is not None and call is not None and last.deployment_id == deployment_id:
+            if call.cooldown_s is not None:
                 return
+            call.cooldown_s = float(seconds)
+        elif any(each.deployment_id == deployment_id for each in self._cooldowns):
+            return
+        self._cooldowns.append(Cooldown(deployment_id=deployment_id, seconds=float(seconds)))
 
     def begin(self, call: Call, number: int, kwargs: Mapping[str, Any], bucket: Mapping[str, Any]) -> Attempt:
         """An Attempt begins. Its facts are in the leaf's arguments (litellm_map.md 3.2, 3.3); outside a Router there are

@@ -77,6 +77,8 @@ class Patched(FunctionWrapper):  # type: ignore[misc]
 class Hook:
     """What runs around one Target."""
 
+    is_try = False
+
     def __init__(self, target: Target, positional: tuple[str, ...], recorder: Recorder) -> None:
         self.target = target
         self.positional = positional
@@ -141,7 +143,7 @@ class Hook:
             return None
         before = self._faults
         with STARTING:
-            call = self._recorder.start(self.target, instance, self.positional, args, kwargs, self._failed)
+            call = self._recorder.start(self.target, instance, self.positional, args, kwargs, self._failed, self.is_try)
             if before and call is not None and self._faults == before:
                 self._faults = 0
             return call
@@ -165,13 +167,13 @@ class TryHook(Hook):
     (`num_retries=`, `context_window_fallback_dict=`; litellm_map.md 1.2). Tries at the models of `fallbacks=` are calls of
     the Target, and recorded as such."""
 
+    is_try = True
+
     def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
         call = current_call.get()
-        if call is None or not call.callee.is_repeated or kwargs.get("fallbacks") or not self.is_on:
+        if call is None or not call.callee.is_repeated or kwargs.get("fallbacks"):
             return None
-        with STARTING:
-            return self._recorder.start(self.target, None, self.positional, args, kwargs, self._failed, is_try=True)
-        return None
+        return super()._start(instance, args, kwargs)
 
 
 def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:

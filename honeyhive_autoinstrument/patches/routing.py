@@ -14,6 +14,7 @@ from typing import Any
 
 from honeyhive_autoinstrument._faults import harmless
 from honeyhive_autoinstrument.capture.recorder import Recorder
+from honeyhive_autoinstrument.capture.routing import Routing
 
 Wrapper = Callable[..., Any]
 
@@ -25,148 +26,107 @@ class Decision:
     module: str
     name: str
     """`function`, or `Class.method`; `Router.method` where the Router's methods are (from 1.109 on not in its own class)."""
-    wrapper: Callable[[Recorder], Wrapper]
+    before: Callable[[Routing, Any, Any, dict[str, Any]], Any] | None = None
+    """(notes, instance, args, kwargs), before LiteLLM's own runs; what it gives is handed to `after`."""
+    after: Callable[[Routing, Any, Any, Any, Any], None] | None = None
+    """(notes, instance, args, what `before` gave, answer), after it; the answer is None if it raised."""
 
+    def wrapper(self, recorder: Recorder) -> Wrapper:
+        """What wrapt calls. Outside a chain of Attempts it only passes the call on."""
 
-def turn_to_group(recorder: Recorder) -> Wrapper:
-    """`async_function_with_fallbacks(*args, model=group, ...)`: once for each group that is tried."""
+        @harmless("note what a Router is about to decide", None)
+        def note_before(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+            return self.before(routing, instance, args, kwargs) if self.before is not None else None
 
-    @harmless("note a model group", None)
-    def note(kwargs: dict[str, Any]) -> None:
-        routing = recorder.routing
-        if routing is not None:
-            routing.enter_group(kwargs.get("model"))
+        @harmless("note what a Router decided", None)
+        def note_after(routing: Routing, instance: Any, args: Any, given: Any, answer: Any) -> None:
+            if self.after is not None:
+                self.after(routing, instance, args, given, answer)
 
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        note(kwargs)
-        return wrapped(*args, **kwargs)
+        async def awaited(pending: Any, *noted: Any) -> Any:
+            answer = None
+            try:
+                answer = await pending
+            finally:
+                note_after(*noted, answer)
+            return answer
 
-    return wrapper
-
-
-def fall_back(recorder: Recorder) -> Wrapper:
-    """`run_async_fallback(original_model_group=, original_exception=, ...)`: once for each group that is given up."""
-
-    @harmless("note a fallback", None)
-    def note(kwargs: dict[str, Any]) -> None:
-        routing = recorder.routing
-        if routing is not None:
-            routing.hop(kwargs.get("original_model_group"), type(kwargs.get("original_exception")).__name__)
-
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        note(kwargs)
-        return wrapped(*args, **kwargs)
-
-    return wrapper
-
-
-def leave_out_cooled_down(recorder: Recorder) -> Wrapper:
-    """`_filter_cooldown_deployments(healthy_deployments, cooldown_deployments)`: the first step of a pick."""
-
-    @harmless("note deployments in cooldown", None)
-    def note(args: Any, kwargs: dict[str, Any]) -> None:
-        routing = recorder.routing
-        if routing is not None:
-            given = _by_name(("healthy_deployments", "cooldown_deployments"), args, kwargs)
-            routing.start_pick()
-            routing.cooled_down = list(given["cooldown_deployments"] or ())
-            routing.pick(ids_of(given["healthy_deployments"]))
-
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        note(args, kwargs)
-        return wrapped(*args, **kwargs)
-
-    return wrapper
-
-
-def check(reason: str, position: int) -> Callable[[Recorder], Wrapper]:
-    """A function that takes `healthy_deployments` and returns those that pass.
-
-    :param position: of that parameter, where it is not given by name.
-    """
-
-    def of(recorder: Recorder) -> Wrapper:
-        @harmless("read deployments", None)
-        def given(args: Any, kwargs: dict[str, Any]) -> list[str] | None:
-            if recorder.routing is None:
-                return None
-            return ids_of(kwargs.get("healthy_deployments", args[position] if len(args) > position else ()))
-
-        @harmless("note excluded deployments", None)
-        def note(before: list[str] | None, kept: Any) -> None:
+        def run(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
             routing = recorder.routing
-            if routing is not None and before:
-                routing.exclude(before, ids_of(kept), reason)
-
-        async def awaited(pending: Any, before: list[str] | None) -> Any:
-            kept: Any = ()  # none, if it raises
+            if routing is None:
+                return wrapped(*args, **kwargs)
+            noted = routing, instance, args, note_before(routing, instance, args, kwargs)
+            if self.after is None:
+                return wrapped(*args, **kwargs)
+            answer = None
             try:
-                kept = await pending
+                answer = wrapped(*args, **kwargs)
             finally:
-                note(before, kept)
-            return kept
+                if not inspect.iscoroutine(answer):
+                    note_after(*noted, answer)
+            return awaited(answer, *noted) if inspect.iscoroutine(answer) else answer
 
-        def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-            before = given(args, kwargs)
-            kept: Any = ()
-            try:
-                kept = wrapped(*args, **kwargs)
-            finally:
-                if not inspect.iscoroutine(kept):
-                    note(before, kept)
-            return awaited(kept, before) if inspect.iscoroutine(kept) else kept
-
-        return wrapper
-
-    return of
+        return run
 
 
-def cool_down(recorder: Recorder) -> Wrapper:
+def turn_to_group(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """`async_function_with_fallbacks(*args, model=group, ...)`: once for each group that is tried."""
+    routing.enter_group(kwargs.get("model"))
+
+
+def fall_back(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """`run_async_fallback(original_model_group=, original_exception=, ...)`: once for each group that is given up."""
+    routing.hop(kwargs.get("original_model_group"), type(kwargs.get("original_exception")).__name__)
+
+
+def leave_out_cooled_down(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    """`_filter_cooldown_deployments(healthy_deployments, cooldown_deployments)`: the first step of a pick."""
+    given = _by_name(("healthy_deployments", "cooldown_deployments"), args, kwargs)
+    routing.start_pick()
+    routing.cooled_down = list(given["cooldown_deployments"] or ())
+    routing.pick(ids_of(given["healthy_deployments"]))
+
+
+def cool_down(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> None:
     """`CooldownCache.add_deployment_to_cooldown(model_id, original_exception, exception_status, cooldown_time)`."""
-
-    @harmless("note a cooldown", None)
-    def note(cache: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        names = ("model_id", "original_exception", "exception_status", "cooldown_time")
-        given = _by_name(names, args, kwargs)
-        seconds = given.get("cooldown_time")
-        if seconds is None:
-            seconds = getattr(cache, "default_cooldown_time", None)
-        recorder.note_cooldown(given.get("model_id"), seconds)
-
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        note(instance, args, kwargs)
-        return wrapped(*args, **kwargs)
-
-    return wrapper
+    given = _by_name(("model_id", "original_exception", "exception_status", "cooldown_time"), args, kwargs)
+    seconds = given.get("cooldown_time")
+    routing.cool_down(given.get("model_id"), instance.default_cooldown_time if seconds is None else seconds)
 
 
-def hear_events(recorder: Recorder) -> Wrapper:
-    """`_Driver.take_events(events)` of 1.110: what the native core has decided, as dictionaries."""
+def candidates_of(position: int) -> Callable[[Routing, Any, Any, dict[str, Any]], list[str]]:
+    """Of a check: the ids in its parameter `healthy_deployments`, at that position where it is not given by name."""
 
-    @harmless("note a Router's events", None)
-    def note(driver: Any, events: Any) -> None:
-        routing = recorder.routing
-        if routing is None:
-            return
-        for event in events if isinstance(events, list | tuple) else ():
-            kind = event.get("kind")
-            if kind == "pick_started":
-                routing.enter_group(event.get("model"))
-                routing.start_pick()
-            elif kind == "pick_failed":
-                routing.pick(event.get("error_request_ids") or ())
-            elif kind == "fallback":
-                routing.hop(event.get("from"), _error_of_level(driver, event.get("parent")))
-                routing.enter_group(event.get("to"))
-            elif kind == "cooldown_set":
-                recorder.note_cooldown(event.get("deployment_id"), event.get("cooldown_time"))
+    def read(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> list[str]:
+        return ids_of(kwargs.get("healthy_deployments", args[position] if len(args) > position else ()))
 
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        result = wrapped(*args, **kwargs)  # first: the driver notes the errors that its levels ended with
-        note(instance, args[0] if args else None)
-        return result
+    return read
 
-    return wrapper
+
+def leave_out(reason: str) -> Callable[[Routing, Any, Any, Any, Any], None]:
+    """After a check: it returns the deployments that pass, or raises where none does."""
+
+    def note(routing: Routing, instance: Any, args: Any, before: list[str] | None, kept: Any) -> None:
+        routing.exclude(before or (), ids_of(kept), reason)
+
+    return note
+
+
+def hear_events(routing: Routing, driver: Any, args: Any, given: Any, answer: Any) -> None:
+    """After `_Driver.take_events(events)` of 1.110, which notes the errors that its levels ended with: what the native core
+    has decided, as dictionaries."""
+    for event in args[0] if isinstance(args[0], list | tuple) else ():
+        kind = event.get("kind")
+        if kind == "pick_started":
+            routing.enter_group(event.get("model"))
+            routing.start_pick()
+        elif kind == "pick_failed":
+            routing.pick(event.get("error_request_ids") or ())
+        elif kind == "fallback":
+            routing.hop(event.get("from"), _error_of_level(driver, event.get("parent")))
+            routing.enter_group(event.get("to"))
+        elif kind == "cooldown_set":
+            routing.cool_down(event.get("deployment_id"), event.get("cooldown_time"))
 
 
 def _error_of_level(driver: Any, level: Any) -> str | None:
@@ -174,81 +134,37 @@ def _error_of_level(driver: Any, level: Any) -> str | None:
     return None if error is None else type(error).__name__
 
 
-def see_candidates(recorder: Recorder) -> Wrapper:
+def see_candidates(routing: Routing, instance: Any, args: Any, kwargs: dict[str, Any]) -> None:
     """`_Driver.attempt(step)` of 1.110: a deployment was picked, out of `candidate_ids`."""
-
-    @harmless("note a pick", None)
-    def note(step: Any) -> None:
-        routing = recorder.routing
-        if routing is not None:
-            routing.pick(step.get("candidate_ids") or ())
-
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        note(args[0] if args else {})
-        return wrapped(*args, **kwargs)
-
-    return wrapper
+    routing.pick(args[0].get("candidate_ids") or ())
 
 
-def see_cooldowns(recorder: Recorder) -> Wrapper:
-    """`RustCore._answer_cache(step)` of 1.110: the core reads which deployments are in cooldown."""
-
-    @harmless("note deployments in cooldown", None)
-    def note(step: Any, found: Any) -> None:
-        routing = recorder.routing
-        if routing is not None and step.get("op") == "batch_get":
-            pairs = zip(step.get("keys") or (), found, strict=False)
-            ids = [COOLDOWN_KEY.match(key) for key, value in pairs if value is not None]
-            routing.cooled_down = [each[1] for each in ids if each is not None]
-
-    return _seeing(note)
+def see_cooldowns(routing: Routing, core: Any, args: Any, given: Any, found: Any) -> None:
+    """After `RustCore._answer_cache(step)` of 1.110: the core has read which deployments are in cooldown."""
+    if args[0].get("op") == "batch_get" and found is not None:
+        pairs = zip(args[0].get("keys") or (), found, strict=False)
+        ids = [COOLDOWN_KEY.match(key) for key, value in pairs if value is not None]
+        routing.cooled_down = [each[1] for each in ids if each is not None]
 
 
 COOLDOWN_KEY = re.compile(r"deployment:(.+):cooldown$")
 
 
-def see_checks(recorder: Recorder) -> Wrapper:
-    """`RustCore._answer_select(step, ...)` of 1.110: the core asks for what only Python knows of its candidates."""
-
-    @harmless("note excluded deployments", None)
-    def note(step: Any, answer: Any) -> None:
-        routing = recorder.routing
-        if routing is None:
-            return
-        candidates = list(step.get("candidates") or ())
-        if step.get("stage") == "pre_call" and isinstance(answer, dict):
-            length = answer.get("input_tokens")
-            limits = {each: facts.get("max_input_tokens") for each, facts in answer.get("deployments", {}).items()}
-            fit = [each for each in candidates if length is None or limits.get(each) is None or length <= limits[each]]
-            routing.exclude(candidates, fit, PRE_CALL_CHECK)
-        elif step.get("stage") in FILTERS and isinstance(answer, list):
-            routing.exclude(candidates, answer, PRE_CALL_CHECK)
-
-    return _seeing(note)
+def see_checks(routing: Routing, core: Any, args: Any, given: Any, answer: Any) -> None:
+    """After `RustCore._answer_select(step, ...)` of 1.110: the core has asked what only Python knows of its candidates."""
+    step = args[0]
+    candidates = list(step.get("candidates") or ())
+    if step.get("stage") == "pre_call" and isinstance(answer, dict):
+        length = answer.get("input_tokens")
+        limits = {each: facts.get("max_input_tokens") for each, facts in answer.get("deployments", {}).items()}
+        fit = [each for each in candidates if length is None or limits.get(each) is None or length <= limits[each]]
+        routing.exclude(candidates, fit, PRE_CALL_CHECK)
+    elif step.get("stage") in FILTERS and isinstance(answer, list):
+        routing.exclude(candidates, answer, PRE_CALL_CHECK)
 
 
 FILTERS = frozenset({"text_only", "route_incapable", "media_refusing", "embedding_batch"})
 """Stages of a pick that answer with those of the candidates which can serve the request."""
-
-
-def _seeing(note: Callable[[Any, Any], None]) -> Wrapper:
-    """Around a method of the core's that answers a step, at once or as a coroutine."""
-
-    async def awaited(pending: Any, step: Any) -> Any:
-        answer = await pending
-        note(step, answer)
-        return answer
-
-    def wrapper(wrapped: Wrapper, instance: Any, args: Any, kwargs: Any) -> Any:
-        answer = wrapped(*args, **kwargs)
-        if not args:
-            return answer
-        if inspect.iscoroutine(answer):
-            return awaited(answer, args[0])
-        note(args[0], answer)
-        return answer
-
-    return wrapper
 
 
 def _by_name(names: tuple[str, ...], args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -265,25 +181,25 @@ PRE_CALL_CHECK = "pre-call check"
 TAGS = "tags"
 
 HANDLERS = "litellm.router_utils.fallback_event_handlers"
+COOLDOWNS = "litellm.router_utils.cooldown_cache"
+TAG_ROUTING = "litellm.router_strategy.tag_based_routing"
 CORE = "litellm.router_rust.core"
 
 DECISIONS = (
-    Decision(module="litellm", name="Router.async_function_with_fallbacks", wrapper=turn_to_group),
-    Decision(module=HANDLERS, name="run_async_fallback", wrapper=fall_back),
-    Decision(module="litellm", name="Router._filter_cooldown_deployments", wrapper=leave_out_cooled_down),
-    Decision(module="litellm", name="Router._pre_call_checks", wrapper=check(PRE_CALL_CHECK, 1)),
+    Decision(module="litellm", name="Router.async_function_with_fallbacks", before=turn_to_group),
+    Decision(module=HANDLERS, name="run_async_fallback", before=fall_back),
+    Decision(module="litellm", name="Router._filter_cooldown_deployments", before=leave_out_cooled_down),
     Decision(
-        module="litellm.router_strategy.tag_based_routing", name="get_deployments_for_tag", wrapper=check(TAGS, 2)
+        module="litellm", name="Router._pre_call_checks", before=candidates_of(1), after=leave_out(PRE_CALL_CHECK)
     ),
-    Decision(
-        module="litellm.router_utils.cooldown_cache", name="CooldownCache.add_deployment_to_cooldown", wrapper=cool_down
-    ),
-    Decision(module=CORE, name="_Driver.take_events", wrapper=hear_events),
-    Decision(module=CORE, name="_Driver.attempt", wrapper=see_candidates),
-    Decision(module=CORE, name="_Driver.attempt_sync", wrapper=see_candidates),
-    Decision(module=CORE, name="RustCore._answer_cache", wrapper=see_cooldowns),
-    Decision(module=CORE, name="RustCore._answer_cache_sync", wrapper=see_cooldowns),
-    Decision(module=CORE, name="RustCore._answer_select", wrapper=see_checks),
-    Decision(module=CORE, name="RustCore._answer_select_sync", wrapper=see_checks),
+    Decision(module=TAG_ROUTING, name="get_deployments_for_tag", before=candidates_of(2), after=leave_out(TAGS)),
+    Decision(module=COOLDOWNS, name="CooldownCache.add_deployment_to_cooldown", before=cool_down),
+    Decision(module=CORE, name="_Driver.take_events", after=hear_events),
+    Decision(module=CORE, name="_Driver.attempt", before=see_candidates),
+    Decision(module=CORE, name="_Driver.attempt_sync", before=see_candidates),
+    Decision(module=CORE, name="RustCore._answer_cache", after=see_cooldowns),
+    Decision(module=CORE, name="RustCore._answer_cache_sync", after=see_cooldowns),
+    Decision(module=CORE, name="RustCore._answer_select", after=see_checks),
+    Decision(module=CORE, name="RustCore._answer_select_sync", after=see_checks),
 )
 """Those that a release lacks are passed over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -88,3 +89,15 @@ STREAMING = tuple(function for function in FUNCTIONS if function.can_stream)
 
 def names(functions: tuple[Function, ...]) -> list[str]:
     return [function.name for function in functions]
+
+
+def read_out(result: Any, *, is_stream: bool = False) -> Any:
+    """What a call returned, awaited where it is a coroutine; a stream as the list of its chunks."""
+    if asyncio.iscoroutine(result):
+        return asyncio.run(_awaited(result))
+    return list(result) if is_stream else result
+
+
+async def _awaited(coroutine: Any) -> Any:
+    result = await coroutine
+    return [chunk async for chunk in result] if hasattr(type(result), "__anext__") else result

@@ -12,6 +12,7 @@ import litellm
 import pytest
 
 import honeyhive_autoinstrument.capture.call as call_module
+import honeyhive_autoinstrument.capture.recorder as recorder_module
 from honeyhive_autoinstrument._faults import faults
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.context import enter_call, leave_call
@@ -149,6 +150,56 @@ def test_children_beyond_the_limit_are_recorded_but_not_tracked(
 
     assert len(streams) == 2
     assert len(parent.open_streams or ()) == 1
+
+
+def test_attempts_beyond_the_limit_are_not_recorded(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "MAX_ATTEMPTS", 2)
+    chain = start(recorder, "Router.completion", instance=object(), model="group")
+    assert chain is not None
+    surrounding = enter_call(chain)
+
+    attempts = [start(recorder, "completion", model="m") for _ in range(4)]
+    leave_call(chain, surrounding)
+
+    assert [attempt is not None for attempt in attempts] == [True, True, False, False]
+    assert chain.attempt_count == 2
+
+
+def test_items_of_a_batch_have_no_limit(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder_module, "MAX_ATTEMPTS", 2)
+    batch = start(recorder, "batch_completion", model="m", messages=[MESSAGES] * 4)
+    assert batch is not None
+    surrounding = enter_call(batch)
+
+    items = [start(recorder, "completion", model="m") for _ in range(4)]
+    leave_call(batch, surrounding)
+
+    assert None not in items
+    assert batch.attempt_count == 4
+
+
+def test_a_failed_attempt_is_handed_on_when_the_chain_goes_on_or_the_process_ends(
+    recorder: Recorder, ended: list[Call]
+) -> None:
+    chain = start(recorder, "Router.completion", instance=object(), model="group")
+    assert chain is not None
+    surrounding = enter_call(chain)
+    first = start(recorder, "completion", model="m")
+    assert first is not None
+    first.fail(ValueError("no"))
+    assert ended == []
+
+    second = start(recorder, "completion", model="m")
+    leave_call(chain, surrounding)
+    assert ended == [first]
+    assert second is not None
+    second.fail(ValueError("no"))
+    assert ended == [first]
+
+    recorder.end_open_streams(Ending.ABANDONED)
+    assert ended == [first, second]
+    chain.fail(ValueError("no"))
+    assert ended == [first, second, chain]
 
 
 def test_a_chunk_of_a_call_that_is_no_stream_is_ignored(recorder: Recorder) -> None:

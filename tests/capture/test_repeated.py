@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import litellm
 import pytest
 
-from tests.capture.calls import LITELLM_VERSION
+from tests.capture.calls import LITELLM_VERSION, read_out
 from tests.conftest import Recording
 from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
 
@@ -20,14 +19,7 @@ def ask(name: str, provider: FakeProvider, model: str = "openai/flaky", **more: 
     """Call it, and read a stream to its end. The provider's SDK repeats nothing."""
     settings = {"api_base": provider.base, "api_key": KEY, "max_retries": 0}
     result = getattr(litellm, name)(model=model, messages=MESSAGES, **settings, **more)
-    if asyncio.iscoroutine(result):
-        return asyncio.run(_finish(result))
-    return list(result) if more.get("stream") else result
-
-
-async def _finish(coroutine: Any) -> Any:
-    result = await coroutine
-    return [chunk async for chunk in result] if hasattr(type(result), "__anext__") else result
+    return read_out(result, is_stream=bool(more.get("stream")))
 
 
 def tree_of(recording: Recording) -> tuple[dict[str, Any], list[dict[str, Any]]]:

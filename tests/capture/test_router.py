@@ -10,7 +10,7 @@ from typing import Any
 import litellm
 import pytest
 
-from tests.capture.calls import CONTENT, FUNCTIONS, LITELLM_VERSION, MODELS, ROUTED, Function, names
+from tests.capture.calls import CONTENT, FUNCTIONS, LITELLM_VERSION, MODELS, ROUTED, Function, names, read_out
 from tests.capture.test_streams import STOPPED, stop_reading
 from tests.conftest import Recording
 from tests.fakes.provider import KEY, TEXT, WORDS, Behaviour, FakeProvider
@@ -32,14 +32,7 @@ def router_for(provider: FakeProvider, *models: str, **settings: Any) -> Any:
 def ask(router: Any, function: Function, **more: Any) -> Any:
     name, content = CONTENT[function.kind]
     result = getattr(router, function.name)(model=more.pop("model", "group"), **{name: content}, **more)
-    if asyncio.iscoroutine(result):
-        return asyncio.run(_finish(result))
-    return list(result) if more.get("stream") else result
-
-
-async def _finish(coroutine: Any) -> Any:
-    result = await coroutine
-    return [chunk async for chunk in result] if hasattr(type(result), "__anext__") else result
+    return read_out(result, is_stream=bool(more.get("stream")))
 
 
 @pytest.mark.parametrize("function", ROUTED, ids=names(ROUTED))
@@ -97,8 +90,7 @@ def test_positional_arguments_of_a_router_call_are_recorded_by_name(
     given = (content, "group") if function.kind == "image" else ("group", content)
 
     result = getattr(router, function.name)(*given)
-    if asyncio.iscoroutine(result):
-        asyncio.run(_finish(result))
+    read_out(result)
 
     chain, attempt = recording.events()
     assert chain["config"]["model"] == "group"
