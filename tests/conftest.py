@@ -72,7 +72,14 @@ def recording(fake_honeyhive: FakeHoneyHive, tmp_path: Path) -> Iterator[Recordi
 
     litellm.suppress_debug_info = True
     honeyhive_autoinstrument.init(
-        api_key=fake_honeyhive.key, api_url=fake_honeyhive.url, home=str(tmp_path / "home"), linger=0.05
+        api_key=fake_honeyhive.key,
+        api_url=fake_honeyhive.url,
+        home=str(tmp_path / "home"),
+        linger=0.05,
+        # What another test of this process asked for would stay.
+        capture_content=True,
+        capture_raw=False,
+        capture_headers=False,
     )
     yield Recording(fake_honeyhive)
     honeyhive_autoinstrument.shutdown(5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import litellm
@@ -19,10 +18,9 @@ SECRET = "cookie-0123456789abcdef"
 
 
 @pytest.fixture
-def raw(recording: Recording) -> Iterator[Recording]:
+def raw(recording: Recording) -> Recording:
     honeyhive_autoinstrument.init(capture_raw=True, capture_headers=True)
-    yield recording
-    honeyhive_autoinstrument.init(capture_raw=False, capture_headers=False, capture_content=True)
+    return recording
 
 
 def test_the_request_as_sent_and_the_answer_as_it_came_are_recorded(
