@@ -109,6 +109,7 @@ class Measured:
                 batch_max_bytes=config.batch_max_bytes,
                 linger_s=config.linger,
                 workers=config.workers,
+                request_s=config.timeout,
             ),
         )
 

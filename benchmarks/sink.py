@@ -21,7 +21,7 @@ from types import TracebackType
 
 HOST = "127.0.0.1"
 
-TAKEN = b'{"success":true,"event_ids":[]}'
+TAKEN = b'{"success":true}'
 AGENT_INFO = json.dumps(
     {"version": "7.60.0", "endpoints": ["/v0.4/traces", "/v0.5/traces", "/evp_proxy/v2/", "/evp_proxy/v4/"]}
 ).encode()

@@ -46,6 +46,11 @@ class Pipeline:
         for uploader in self._uploaders.values():
             uploader.close(max(0.0, deadline - time.monotonic()))
 
+    def reopen(self) -> None:
+        """Go on after `close`."""
+        for uploader in self._uploaders.values():
+            uploader.reopen()
+
     def stats(self) -> dict[str, Any]:
         """The ledger of the first exporter, and of each under `exporters`."""
         ledgers = {name: uploader.stats() for name, uploader in self._uploaders.items()}
@@ -83,8 +88,9 @@ class Pipeline:
                 batch_max_bytes=config.batch_max_bytes,
                 linger_s=config.linger,
                 workers=config.workers,
+                request_s=config.timeout,
             ),
-            spool_first=config.durability == "always",
+            is_durable=config.durability == "always",
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 from honeyhive_autoinstrument._faults import LOGGER_NAME, faults, harmless, log
 from honeyhive_autoinstrument.activation import bootstrap
+from honeyhive_autoinstrument.activation.endings import Endings
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.config import Config
@@ -69,7 +69,7 @@ class Runtime:
         self._session_for: tuple[str | None, str | None] = (None, None)
         self._said: set[str] = set()
         self._started_ms = time.time() * 1000
-        self.knows_multiprocessing = False
+        self._endings = Endings(at_exit, before_exec, after_failed_exec)
         self.settings: dict[str, Any] = {}
         """What `init()` was given so far."""
 
@@ -80,8 +80,7 @@ class Runtime:
         os.register_at_fork(
             before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
         )
-        _flush_at_end_of_multiprocessing_child(self)
-        _handle_sigterm()
+        self._endings.watch()
         _flush_after_notebook_cells()
 
     def patch(self, *, is_late: bool) -> None:
@@ -130,10 +129,22 @@ class Runtime:
 
     def shut_down(self, timeout_s: float) -> None:
         """End open streams, bring out what can be brought out in the time, keep the rest on disk."""
-        self.recorder.end_open_streams(Ending.ABANDONED)
-        self.is_shut_down = True
+        try:
+            self.recorder.end_open_streams(Ending.ABANDONED)
+            self.is_shut_down = True
+            if self._pipeline is not None:
+                self._pipeline.close(timeout_s)
+        except BaseException:
+            # A Ctrl-C of somebody who does not want to wait: what is not sent yet goes to disk, then it is theirs.
+            if self._pipeline is not None:
+                self._pipeline.close(0)
+            raise
+
+    def go_on(self) -> None:
+        """After `shut_down`, where the process did not end after all."""
+        self.is_shut_down = False
         if self._pipeline is not None:
-            self._pipeline.close(timeout_s)
+            self._pipeline.reopen()
 
     def stats(self) -> dict[str, Any]:
         """The ledger (of the first exporter, and of each), Faults, and the id of the process session."""
@@ -142,6 +153,7 @@ class Runtime:
 
     def before_fork(self) -> None:
         """Hold what must not be cut in half."""
+        self._endings.watch_children()
         self._is_held = self._lock.acquire(timeout=FORK_WAIT_S)
         if self._pipeline is not None:
             self._pipeline.before_fork()
@@ -163,7 +175,7 @@ class Runtime:
         self.recorder.after_fork()
         if self._pipeline is not None:
             self._pipeline.after_fork_in_child()
-        _flush_at_end_of_multiprocessing_child(self)
+        self._endings.watch_this_child()
 
     @harmless("take an ended call", None)
     def _submit(self, call: Call) -> None:
@@ -305,6 +317,22 @@ def at_exit() -> None:
         _runtime.shut_down(_runtime.config.exit_timeout)
 
 
+@harmless("deliver before exec", False)
+def before_exec() -> bool:
+    """The process becomes another program: for ours it is the end. False: it has ended before."""
+    if _runtime is None or _runtime.is_shut_down:
+        return False
+    _runtime.shut_down(_runtime.config.exit_timeout)
+    return True
+
+
+@harmless("go on after a failed exec", None)
+def after_failed_exec() -> None:
+    """It did not."""
+    if _runtime is not None:
+        _runtime.go_on()
+
+
 def _is_being_imported(library: types.ModuleType) -> bool:
     return bool(getattr(library.__spec__, "_initializing", False))
 
@@ -322,41 +350,6 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     if _runtime is not None:
         _runtime.after_fork_in_child()
-
-
-def _flush_at_end_of_multiprocessing_child(runtime: Runtime) -> None:
-    """Children of multiprocessing end with os._exit, past atexit; its own finalizers are what runs."""
-    process = sys.modules.get("multiprocessing.process")
-    util = sys.modules.get("multiprocessing.util")
-    if process is None or util is None:
-        return
-    if process.parent_process() is not None:
-        _register_finalizer(runtime)
-    if not runtime.knows_multiprocessing:
-        # A child forked from here on first clears its finalizers, and then runs these.
-        runtime.knows_multiprocessing = True
-        util.register_after_fork(runtime, _register_finalizer)
-
-
-def _register_finalizer(runtime: Runtime) -> None:
-    sys.modules["multiprocessing.util"].Finalize(None, at_exit, exitpriority=-100)
-
-
-def _handle_sigterm() -> None:
-    """SIGTERM ends a program without atexit. Only where its handling is the default: deliver, then end the same way."""
-    if threading.current_thread() is not threading.main_thread():
-        return
-    try:
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _deliver_and_end)
-    except ValueError:
-        return  # a sub-interpreter
-
-
-def _deliver_and_end(number: int, frame: types.FrameType | None) -> None:
-    at_exit()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
 
 
 def _flush_after_notebook_cells() -> None:

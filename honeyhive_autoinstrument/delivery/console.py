@@ -20,5 +20,8 @@ class ConsoleSink:
     def hurry(self, seconds: float) -> None:
         """There is nothing to wait for."""
 
+    def has_contact(self) -> bool:
+        return True
+
     def close(self) -> None:
         """Nothing of ours to close."""

@@ -9,10 +9,13 @@ Everything that a request needs is imported with this file, in the application's
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import encodings.idna  # noqa: F401  (looked up by name with the first host name that is resolved)
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpcore  # noqa: F401  (httpx imports it with its first client)
@@ -30,8 +33,17 @@ except ImportError:
     # A process that lacks the dependency (or has one that is too old) has no instrumentation to hide from.
     suppress_instrumentation = contextlib.nullcontext
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+RETRIED = frozenset({408, 425, 429})
+"""And every 5xx."""
+NOT_ABOUT_AN_EVENT = frozenset({401, 402, 403, 404, 405, 407, 410, 421, 426, 451})
+"""The key, the URL, the plan or a proxy on the way is wrong; every Event would be answered so."""
 CONNECT_TIMEOUT_S = 3.0
+HURRIED_CONNECT_S = 0.4
+"""At the end of a program: a server that cannot be reached at once is not waited for."""
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""The ids of 10 000 Events fit ten times over; what sends more is no HoneyHive."""
+IN_CONTACT = ("connection.connect_tcp.complete", "http11.send_request_headers.started")
+"""httpcore's events that tell of a connection, a new one or one that was kept open."""
 KEEP_ALIVE_S = 30.0
 MAX_DETAIL_BYTES = 1000
 MAX_SESSIONS_KNOWN = 10_000
@@ -44,6 +56,7 @@ class HttpSink:
     def __init__(self, *, url: str, api_key: str, timeout_s: float, project: str | None = None) -> None:
         self._url = url
         self._api_key = api_key
+        self._timeout_s = timeout_s
         self._timeout = _timeout_of(timeout_s)
         self._project = project
         # What is said of an answer reaches logs and files; a server may repeat the key in it.
@@ -52,6 +65,8 @@ class HttpSink:
         self._client: httpx.Client | None = None
         self._inherited: httpx.Client | None = None
         self._sessions: OrderedDict[str, None] = OrderedDict()
+        self._under_way = 0
+        self._in_contact = 0
         self._is_legacy = False
         """The server has no v1 routes (self-hosted, older than May 2026)."""
 
@@ -64,17 +79,27 @@ class HttpSink:
                     return answer
                 self._remember(session_id)
         events = b'{"events":[' + b",".join(record.body for record in batch.records) + b"]}"
-        answer = self._post("/events/batch" if self._is_legacy else "/v1/events/batch", events)
+        ids = batch.ids
+        answer = self._post("/events/batch" if self._is_legacy else "/v1/events/batch", events, ids)
         if answer.outcome is Outcome.UNAUTHORISED and not self._is_legacy and self._speaks_legacy(batch):
-            return self._post("/events/batch", events)
+            return self._post("/events/batch", events, ids)
         return answer
 
     def hurry(self, seconds: float) -> None:
-        """No request that begins after this waits longer for its server."""
-        self._timeout = _timeout_of(min(self._timeout.read or seconds, max(seconds, 0.1)))
+        """No request that begins after this waits longer for its server. Infinity: there is no hurry any more."""
+        if seconds == float("inf"):
+            self._timeout = _timeout_of(self._timeout_s)
+            return
+        seconds = min(self._timeout_s, max(seconds, 0.1))
+        self._timeout = httpx.Timeout(seconds, connect=min(HURRIED_CONNECT_S, seconds))
+
+    def has_contact(self) -> bool:
+        """False while every request under way is still looking for its server (a name, a connection)."""
+        with self._lock:
+            return self._in_contact > 0 or self._under_way == 0
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; a request that comes later opens new ones."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
@@ -86,6 +111,7 @@ class HttpSink:
         self._inherited = self._client  # kept, so that its sockets are not closed here with a ResourceWarning
         self._client = None
         self._sessions = OrderedDict()
+        self._under_way = self._in_contact = 0
 
     def check(self) -> tuple[bool, str]:
         """Whether the server answers and takes the key, for `--check`: (fine, a sentence for a person)."""
@@ -131,10 +157,14 @@ class HttpSink:
             while len(self._sessions) > MAX_SESSIONS_KNOWN:
                 self._sessions.popitem(last=False)
 
-    def _post(self, path: str, body: bytes) -> Answer:
+    def _post(self, path: str, body: bytes, ids: Sequence[str] = ()) -> Answer:
+        """
+        :param ids: of the Events in the body, as far as their storing is in question.
+        """
+        contact = _Contact(self)
         try:
-            with suppress_instrumentation():
-                response = self._open_client().post(path, content=body, timeout=self._timeout)
+            with contact, suppress_instrumentation():
+                answered = self._exchange(path, body, contact)
         except httpx.HTTPError as error:
             return Answer(
                 outcome=Outcome.RETRY_LATER,
@@ -147,7 +177,27 @@ class HttpSink:
                 outcome=Outcome.RETRY_LATER,
                 detail=self._redactor.text(f"cannot reach {self._url}{path}: {type(error).__name__}: {error}"),
             )
-        return self._answer_of(response, path)
+        return self._answer_of(answered, path, ids)
+
+    def _exchange(self, path: str, body: bytes, contact: _Contact) -> _Answered:
+        """
+        :raises httpx.HTTPError: no answer, or none that was complete within the timeout. httpx' own limit is for each read,
+            and so no limit for a server that drips.
+        """
+        timeout = self._timeout
+        deadline = time.monotonic() + (timeout.read or 0.0)
+        request = self._open_client().stream(
+            "POST", path, content=body, timeout=timeout, extensions={"trace": contact.trace}
+        )
+        with request as response:
+            data = bytearray()
+            for piece in response.iter_bytes():
+                data += piece
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the answer took too long", request=response.request)
+                if len(data) > MAX_ANSWER_BYTES:
+                    raise httpx.DecodingError("the answer is too long", request=response.request)
+            return _Answered(response.status_code, response.headers, _json_of(bytes(data)))
 
     def _open_client(self) -> httpx.Client:
         with self._lock:
@@ -166,51 +216,96 @@ class HttpSink:
                 )
             return self._client
 
-    def _answer_of(self, response: httpx.Response, path: str) -> Answer:
-        status = response.status_code
-        if status == 200:
+    def _answer_of(self, answered: _Answered, path: str, ids: Sequence[str]) -> Answer:
+        status = answered.status
+        stored = _stored_of(answered.json, ids)
+        if status == 200 and (stored is None or len(stored) >= len(ids)):
             return Answer(outcome=Outcome.DELIVERED)
-        detail = self._redactor.text(f"{self._url}{path} answered {status} {_message_of(response)}".rstrip())
-        if status == 413 or (status == 400 and _names_size(response)):
+        detail = self._redactor.text(f"{self._url}{path} answered {status} {_message_of(answered.json)}".rstrip())
+        if stored and status in (200, 500):
+            return Answer(outcome=Outcome.PARTLY, detail=detail, accepted=stored)
+        if status == 200:
+            return Answer(outcome=Outcome.REJECTED, detail=f"{detail} and does not name the event as stored")
+        if status == 413 or (status == 400 and _names_size(answered.json)):
             return Answer(outcome=Outcome.TOO_LARGE, detail=detail)
-        if status == 500 and path.endswith("/batch"):
-            accepted = _accepted_ids(response)
-            if accepted:
-                return Answer(outcome=Outcome.PARTLY, detail=detail, accepted=accepted)
         if status in RETRIED or status >= 500:
-            wait_s = retry_after_s(response.headers.get("retry-after"), time.time())
+            wait_s = retry_after_s(answered.headers.get("retry-after"), _server_time_s(answered.headers))
             return Answer(outcome=Outcome.RETRY_LATER, detail=detail, retry_after_s=wait_s)
-        if status in (401, 403, 404):
-            return Answer(outcome=Outcome.UNAUTHORISED, detail=detail)
-        if status < 400:
+        if status < 400 or status in NOT_ABOUT_AN_EVENT:
             # The official client treats every code but 200 as a failure, redirects too: they mean a wrong URL.
             return Answer(outcome=Outcome.UNAUTHORISED, detail=detail)
         return Answer(outcome=Outcome.REJECTED, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    status: int
+    headers: httpx.Headers
+    json: Any
+    """None where the body is none: HTML of a load balancer, or nothing."""
+
+
+class _Contact:
+    """One request under way: whether it has found its server yet. Counted in its Sink."""
+
+    __slots__ = ("_is_found", "_sink")
+
+    def __init__(self, sink: HttpSink) -> None:
+        self._sink = sink
+        self._is_found = False
+
+    def trace(self, name: str, info: object) -> None:
+        """What httpcore calls as the request goes on."""
+        if not self._is_found and name in IN_CONTACT:
+            self._is_found = True
+            with self._sink._lock:
+                self._sink._in_contact += 1
+
+    def __enter__(self) -> None:
+        with self._sink._lock:
+            self._sink._under_way += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._sink._lock:
+            self._sink._under_way -= 1
+            self._sink._in_contact -= self._is_found
 
 
 def _timeout_of(seconds: float) -> httpx.Timeout:
     return httpx.Timeout(seconds, connect=min(CONNECT_TIMEOUT_S, seconds))
 
 
-def _message_of(response: httpx.Response) -> str:
-    body = _json_of(response)
+def _server_time_s(headers: httpx.Headers) -> float:
+    """A date in an answer is one of the server's clock; ours may be wrong."""
+    try:
+        return email.utils.parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return time.time()
+
+
+def _message_of(body: Any) -> str:
     message = body.get("message") if isinstance(body, dict) else None
     return str(message)[:200] if message else ""
 
 
-def _names_size(response: httpx.Response) -> bool:
-    text = _message_of(response).lower()
+def _names_size(body: Any) -> bool:
+    text = _message_of(body).lower()
     return "too large" in text or "too big" in text or "exceeds" in text
 
 
-def _accepted_ids(response: httpx.Response) -> tuple[str, ...]:
-    body = _json_of(response)
-    ids = body.get("event_ids") if isinstance(body, dict) else None
-    return tuple(each for each in ids if isinstance(each, str)) if isinstance(ids, list) else ()
+def _stored_of(body: Any, ids: Sequence[str]) -> tuple[str, ...] | None:
+    """Those of our Events that an answer names as stored; None if it does not speak of them, or names as many as were sent
+    under ids of its own."""
+    named = body.get("event_ids") if isinstance(body, dict) else None
+    if not isinstance(named, list):
+        return None
+    wanted = frozenset(ids)
+    stored = tuple(each for each in named if isinstance(each, str) and each in wanted)
+    return None if not stored and len(named) >= len(ids) else stored
 
 
-def _json_of(response: httpx.Response) -> Any:
+def _json_of(data: bytes) -> Any:
     try:
-        return orjson.loads(response.content)
+        return orjson.loads(data)
     except orjson.JSONDecodeError:
-        return None  # HTML of a load balancer, or nothing
+        return None

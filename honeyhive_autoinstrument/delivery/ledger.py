@@ -16,6 +16,8 @@ class DropReason(Enum):
     NOT_BUILT = "not built"
     DISK_FAILED = "disk failed"
     SPOOL_FULL = "spool full"
+    DAMAGED = "damaged"
+    """Could not be read back from disk."""
     ENDED = "program ended"
     """Not delivered when the program ended, and nothing may go to disk."""
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
+
+import orjson
+
+from honeyhive_autoinstrument.redaction import shorten_to_fit
 
 
 class Outcome(Enum):
@@ -19,7 +23,7 @@ class Outcome(Enum):
     TOO_LARGE = "too large"
     """413, or a 400 that names the size: a smaller Batch may go through."""
     UNAUTHORISED = "unauthorised"
-    """401, 403, 404: key or URL is wrong. Everything is kept."""
+    """401, 403, 404 and what else tells of the key, the URL or the way there, not of an Event. Everything is kept."""
     REJECTED = "rejected"
     """The server will never take it as it is."""
 
@@ -34,6 +38,13 @@ class Record:
     session_id: str
     session_body: bytes
 
+    def shortened(self, max_bytes: int) -> Record | None:
+        """The same Event with its longest texts cut to head and tail, near the limit; None where that does not help."""
+        smaller = orjson.dumps(
+            shorten_to_fit(orjson.loads(self.body), max_bytes, lambda value: len(orjson.dumps(value)))
+        )
+        return replace(self, body=smaller) if len(smaller) < len(self.body) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -47,6 +58,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of its Events, in order."""
+        return tuple(record.id for record in self.records)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two smaller ones; only for a Batch of two or more."""
@@ -75,11 +91,15 @@ class Answer:
 
 
 class Sink(Protocol):
-    """Where Batches go. `send` may block for its own timeout; it does not raise for an answer or a broken network."""
+    """Where Batches go. Safe from several threads. `send` may block for its own timeout; it does not raise for an answer or
+    a broken network."""
 
     def send(self, batch: Batch) -> Answer: ...
 
     def hurry(self, seconds: float) -> None:
-        """No request that begins after this waits longer for its server: the program wants to end."""
+        """No request that begins after this waits longer for its server: the program wants to end. Infinity: it does not."""
+
+    def has_contact(self) -> bool:
+        """False while every request under way is still looking for its server. A program that ends waits no longer then."""
 
     def close(self) -> None: ...

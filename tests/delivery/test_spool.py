@@ -9,7 +9,7 @@ import pytest
 
 from honeyhive_autoinstrument.delivery import spool as spool_module
 from honeyhive_autoinstrument.delivery.sink import Batch, Record
-from honeyhive_autoinstrument.delivery.spool import REJECTED, Spool, destination_name
+from honeyhive_autoinstrument.delivery.spool import BROKEN, REJECTED, Spool, destination_name
 
 
 def record(number: int, size: int = 10) -> Record:
@@ -48,7 +48,7 @@ def test_files_and_folders_are_private(tmp_path: Path) -> None:
 
 
 def test_the_oldest_batches_make_room_and_are_counted(tmp_path: Path) -> None:
-    store = spool(tmp_path, max_bytes=3000)
+    store = spool(tmp_path, max_bytes=3600)
     for number in range(3):
         assert store.put(Batch.of([record(number, 800)])) == []
 
@@ -57,6 +57,20 @@ def test_the_oldest_batches_make_room_and_are_counted(tmp_path: Path) -> None:
 
     kept = [store.load(path) for path in store.paths()]
     assert [batch.records[0].id for batch in kept if batch] == ["id-1", "id-2", "id-3"]
+    assert sum(path.stat().st_size for path in store.paths()) <= 3600
+
+
+def test_in_a_full_spool_long_texts_are_shortened_before_a_batch_goes(tmp_path: Path) -> None:
+    store = spool(tmp_path, max_bytes=30_000)
+    for number in range(5):
+        assert store.put(Batch.of([record(number, 8000)])) == []
+
+    batches = [store.peek(path) for path in store.paths()]
+    assert [batch.records[0].id for batch in batches if batch] == [f"id-{number}" for number in range(5)]
+    sizes = [len(batch.records[0].body) for batch in batches if batch]
+    assert sizes[-1] > 8000 > 2500 > sizes[0]
+    assert b"sha256" in batches[0].records[0].body  # type: ignore[union-attr]
+    assert sum(path.stat().st_size for path in store.paths()) <= 30_000
 
 
 def test_batches_beyond_their_age_go(tmp_path: Path) -> None:
@@ -86,7 +100,7 @@ def test_a_broken_file_is_set_aside_and_the_rest_is_used(tmp_path: Path, damage:
     loaded = [store.load(path) for path in store.paths()]
 
     assert [batch is None for batch in loaded] == [True, False]
-    assert broken.with_suffix(".broken").exists()
+    assert (store.folder / BROKEN / broken.name).read_bytes() == damage
     assert len(store.paths()) == 1
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from honeyhive_autoinstrument._faults import faults
+from honeyhive_autoinstrument.delivery import breaker as breaker_module
 from honeyhive_autoinstrument.delivery import uploader as uploader_module
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
 from honeyhive_autoinstrument.delivery.spool import Spool
@@ -40,6 +41,9 @@ class MemorySink:
     def hurry(self, seconds: float) -> None:
         self.seconds_left = seconds
 
+    def has_contact(self) -> bool:
+        return True
+
     def close(self) -> None:
         pass
 
@@ -56,6 +60,7 @@ def uploader(sink: Any, spool: Spool | None, **more: Any) -> Uploader[int]:
         batch_max_bytes=1 << 20,
         linger_s=0.01,
         workers=2,
+        request_s=more.pop("request_s", 10),
     )
     return Uploader(
         encode=more.pop("encode", encode), size_of=lambda _: 10, sink=sink, spool=spool, limits=limits, **more
@@ -179,6 +184,7 @@ def test_files_of_other_processes_are_counted_once_however_often_they_cannot_be_
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploader_module, "PROBE_S", 0.02)
+    monkeypatch.setattr(breaker_module, "PROBE_S", 0.02)
     other = Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000)
     other.put(Batch.of([encode(100), encode(101)]))
     sink = MemorySink(*[Answer(outcome=Outcome.RETRY_LATER)] * 12)
@@ -207,7 +213,7 @@ def test_a_file_of_another_process_that_makes_room_is_no_drop_of_ours(tmp_path: 
 
 def test_flush_waits_for_what_goes_to_disk_first(spool: Spool) -> None:
     sink = MemorySink()
-    line = uploader(sink, spool, spool_first=True)
+    line = uploader(sink, spool, is_durable=True)
     for number in range(30):
         line.submit(number)
 

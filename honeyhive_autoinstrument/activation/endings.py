@@ -1,0 +1,148 @@
+"""Endings: the ways in which a process ends without its exit handlers, and what is done so that nothing is lost there.
+
+- SIGTERM, where its handling is the default: deliver, then end by the signal all the same.
+- A program that ends itself by a signal (`signal.raise_signal`, `os.kill` of its own id) under default handling. uvicorn
+  ends so: it takes SIGTERM before the application is imported, and raises it again when it has served its last request
+  (uvicorn/server.py, `capture_signals`).
+- `os.exec*`: the process becomes another program.
+- Children of multiprocessing and of billiard, its twin in celery: they end with `os._exit`. celery's pool leaves out even
+  their finalizers (billiard/pool.py, `Worker._do_exit`), but tells `worker_process_shutdown` before.
+
+`os._exit` by the program itself is left alone: who calls it wants to end at once. Nothing here may raise or change how a
+process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import wrapt
+
+from honeyhive_autoinstrument._faults import harmless
+
+ENDING_SIGNALS = frozenset(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
+)
+"""Signals that end a process by default and that somebody sends for that. Not SIGKILL, which nothing may delay."""
+LAST = -100
+"""Priority of a finalizer: after all others, as theirs may make calls."""
+
+
+class Endings:
+    """Sees to it that a process delivers before it ends. One for the Runtime; what it wraps stays wrapped."""
+
+    def __init__(
+        self, deliver: Callable[[], None], before_exec: Callable[[], bool], after_failed_exec: Callable[[], None]
+    ) -> None:
+        """
+        :param deliver: bring out what can be brought out, keep the rest. None of the three raises for a failure of ours.
+        :param before_exec: the same; says whether there was something to end.
+        :param after_failed_exec: begin again.
+        """
+        self._deliver = deliver
+        self._before_exec = before_exec
+        self._after_failed_exec = after_failed_exec
+        self._known: set[str] = set()
+        """Families of processes whose children are watched."""
+
+    def watch(self) -> None:
+        """Once, when the recording begins."""
+        self._handle_sigterm()
+        wrapt.wrap_function_wrapper(signal, "raise_signal", self._around_raise_signal)
+        wrapt.wrap_function_wrapper(os, "kill", self._around_kill)
+        for name in ("execv", "execve"):  # the others call these two
+            wrapt.wrap_function_wrapper(os, name, self._around_exec)
+        self.watch_children()
+        self.watch_this_child()
+
+    @harmless("watch for children", None)
+    def watch_children(self) -> None:
+        """Before each fork: what the child will need to end well. The program may have imported it since the last one."""
+        for family in ("multiprocessing", "billiard"):
+            util = sys.modules.get(f"{family}.util")
+            if util is not None and family not in self._known:
+                self._known.add(family)
+                # A child clears its finalizers first, and then runs these.
+                util.register_after_fork(self, Endings._register_finalizers)
+        signals = sys.modules.get("celery.signals")
+        if signals is not None and "celery" not in self._known:
+            self._known.add("celery")
+            signals.worker_process_shutdown.connect(self._on_celery_child_end, weak=False)
+
+    def watch_this_child(self) -> None:
+        """If this process is somebody's child: at the end of it."""
+        self._register_finalizers()
+
+    @harmless("register finalizers", None)
+    def _register_finalizers(self) -> None:
+        for family in ("multiprocessing", "billiard"):
+            process = sys.modules.get(f"{family}.process")
+            util = sys.modules.get(f"{family}.util")
+            if process is None or util is None:
+                continue
+            if type(process.current_process()).__name__ != "_MainProcess":
+                util.Finalize(None, self._deliver, exitpriority=LAST)
+
+    def _on_celery_child_end(self, **_: Any) -> None:
+        self._deliver()
+
+    def _handle_sigterm(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        try:
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, self._deliver_and_end)
+        except ValueError:
+            return  # a sub-interpreter
+
+    def _deliver_and_end(self, number: int, frame: types.FrameType | None) -> None:
+        self._deliver()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _around_raise_signal(
+        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if args and _ends_the_process(args[0]):
+            self._deliver()
+        return wrapped(*args, **kwargs)
+
+    def _around_kill(
+        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if len(args) == 2 and args[0] == os.getpid() and _ends_the_process(args[1]):
+            self._deliver()
+        return wrapped(*args, **kwargs)
+
+    def _around_exec(
+        self, wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = args[0] if args else kwargs.get("path")
+        if not _is_program(path):
+            # `os.execvp` tries one folder of PATH after the other; all but one of these calls fail.
+            return wrapped(*args, **kwargs)
+        was_open = self._before_exec()
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            if was_open:
+                self._after_failed_exec()
+
+
+def _ends_the_process(number: object) -> bool:
+    return number in ENDING_SIGNALS and signal.getsignal(number) is signal.SIG_DFL  # type: ignore[arg-type]
+
+
+def _is_program(path: object) -> bool:
+    if isinstance(path, int):
+        return True  # an open file, on systems that can execute one
+    try:
+        return os.access(path, os.X_OK)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False  # the call itself will say what is wrong

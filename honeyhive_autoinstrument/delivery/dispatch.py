@@ -1,0 +1,82 @@
+"""One Batch until every Event of it has its fate: sent, refused, or left for later.
+
+What a server does not take as a whole is split, sent in part or shortened here; how often and when a request is tried again
+is the caller's. Used by the uploader and by `honeyhive-events`. Pure but for the `send` it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome
+
+MAX_PARTLY = 8
+"""Answers in a row that take a part only; a server that takes one Event at a time gets the rest later."""
+SMALLEST_BYTES = 2 * 1024
+"""An Event that is refused as too large is halved down to this, and no further: what is left would say nothing."""
+
+
+class Fate(Enum):
+    """What became of Events."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    """The server will never take them as they are."""
+    LEFT = "left"
+    """For a later try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Events that have found their fate, and the answer that decided it."""
+
+    fate: Fate
+    batch: Batch
+    answer: Answer
+
+
+def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
+    """Bring a Batch to its server. Each Event is in exactly one Step; LEFT, if it comes, is the last one."""
+    work = [batch] if len(batch) else []
+    partly = 0
+    while work:
+        part = work.pop()
+        answer = send(part)
+        if answer.outcome is Outcome.DELIVERED:
+            yield Step(Fate.SENT, part, answer)
+        elif answer.outcome is Outcome.PARTLY:
+            rest = part.without(answer.accepted)
+            taken = part.without(rest.ids)
+            if len(taken):
+                yield Step(Fate.SENT, taken, answer)
+            partly += 1
+            if len(rest):
+                work.append(rest)
+            if not len(taken) or partly > MAX_PARTLY:
+                yield _left(work, answer)
+                return
+        elif answer.outcome in (Outcome.RETRY_LATER, Outcome.UNAUTHORISED):
+            yield _left([*work, part], answer)
+            return
+        elif len(part) > 1:
+            # Too large, or one bad Event among good ones: smaller Batches tell which.
+            work.extend(reversed(part.halves()))
+        else:
+            smaller = _smaller(part) if answer.outcome is Outcome.TOO_LARGE else None
+            if smaller is None:
+                yield Step(Fate.REFUSED, part, answer)
+            else:
+                work.append(smaller)
+
+
+def _left(work: list[Batch], answer: Answer) -> Step:
+    return Step(Fate.LEFT, Batch.of([record for batch in reversed(work) for record in batch.records]), answer)
+
+
+def _smaller(single: Batch) -> Batch | None:
+    (record,) = single.records
+    limit = len(record.body) // 2
+    shortened = record.shortened(limit) if limit >= SMALLEST_BYTES else None
+    return None if shortened is None else Batch.of([shortened])
