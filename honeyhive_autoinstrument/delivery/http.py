@@ -61,7 +61,7 @@ class HttpSink:
         self._project = project
         # What is said of an answer reaches logs and files; a server may repeat the key in it.
         self._redactor = Redactor(max_content_bytes=MAX_DETAIL_BYTES, secrets=(api_key,))
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._client: httpx.Client | None = None
         self._inherited: httpx.Client | None = None
         self._sessions: OrderedDict[str, None] = OrderedDict()
@@ -107,7 +107,7 @@ class HttpSink:
 
     def after_fork(self) -> None:
         """In the child: sockets are the parent's and are left alone; the next request opens new ones."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._inherited = self._client  # kept, so that its sockets are not closed here with a ResourceWarning
         self._client = None
         self._sessions = OrderedDict()

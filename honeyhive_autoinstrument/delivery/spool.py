@@ -355,7 +355,7 @@ class Spool:
     def _bound(self, aside: Path, most: int) -> int:
         """Keep the newest of a folder of files that were set aside, within their share; the bytes that they take."""
         total = 0
-        for number, path in enumerate(reversed(_files_in(aside))):
+        for number, path in enumerate(reversed(files_in(aside))):
             size = _size_of(path)
             is_too_much = number >= most or total + size > self._max_bytes // ASIDE_SHARE
             if number and is_too_much:  # the newest one stays, whatever its size
@@ -372,15 +372,16 @@ class Spool:
 
 def batch_files(folder: Path) -> list[Path]:
     """The Batches in a folder, oldest first."""
-    return [path for path in _files_in(folder) if path.suffix == SUFFIX]
+    return [path for path in files_in(folder) if path.suffix == SUFFIX]
 
 
 def journals(folder: Path) -> list[Path]:
     """The journals in a folder, of processes that live or not, oldest first."""
-    return [path for path in _files_in(folder) if path.suffix == JOURNAL_SUFFIX]
+    return [path for path in files_in(folder) if path.suffix == JOURNAL_SUFFIX]
 
 
-def _files_in(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, but for our own locks and half-written files; nothing where there is none."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]

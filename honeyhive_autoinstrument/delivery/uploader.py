@@ -9,8 +9,8 @@ Ownership: an item is in the queue, in one worker's Hand, in the waiting list, o
 Hands of workers that do not finish in time, under the lock, and so does the keeper with those of workers that hang; a worker
 settles only what is still in its Hand.
 
-The keeper is a further thread that comes with a backlog: what waits too long, or fills the queue by three quarters, it
-puts to disk, whatever the workers wait for.
+The keeper is a further thread that comes while all workers are busy: what waits too long, or fills the queue by three
+quarters, it puts to disk, whatever the workers wait for.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ SHORT_IDLE_S = 1.0
 """The same while Batches wait in memory."""
 WATCH_S = 0.05
 """How often the keeper looks at a backlog."""
+CALM_WATCH_S = 0.5
+"""And how often while there is none."""
 SPILL_AT, SPILL_TO = 0.75, 0.5
 """Shares of the queue: beyond the first the keeper puts what is oldest to disk, down to the second."""
 KEEPER_IDLE_S = 5.0
-"""The keeper ends when there has been no backlog for so long."""
+"""The keeper ends when no worker has been busy for so long."""
 STUCK_REQUESTS = 3
 """A worker that waits for so many times a request's timeout hangs; its Hand is kept on disk, and another takes its place."""
 MAX_STUCK = 8
@@ -161,10 +163,11 @@ class Uploader(Generic[T]):
         size = self._size_of(item)
         with self._lock:
             self._ledger.created += 1
-            if not self._is_closing and not self._enqueue(item, size):
+            is_late = self._is_closing
+            if not is_late and not self._enqueue(item, size):
                 self._ledger.drop(DropReason.QUEUE_FULL, 1)
                 return False
-        if self._is_closing:
+        if is_late:
             # In an exit handler that runs after ours, or between close() and the end: there is no worker any more.
             with guarded("keep a late event"):
                 self._keep_now(Hand([item]))
@@ -200,16 +203,16 @@ class Uploader(Generic[T]):
         self._queue.append((item, size, read_ticks()))
         self._queued_bytes += size
         if waiting == 1 or waiting % self._limits.batch_max_events == 0:
-            self._tend(waiting)
+            self._tend()
         return True
 
-    def _tend(self, waiting: int) -> None:
-        """See that somebody works: a worker, and with a backlog the keeper. A thread that has died is replaced."""
+    def _tend(self) -> None:
+        """See that somebody works: a worker, and while all are busy the keeper. A thread that has died is replaced."""
         if not any(thread.is_alive() for thread in self._threads):
             with self._lock:
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
             self._start_thread()
-        if waiting > self._limits.batch_max_events and self._spool is not None:
+        if len(self._hands) >= len(self._threads):  # all are busy
             keeper = self._keeper
             if keeper is None or not keeper.is_alive():
                 self._start_keeper()
@@ -227,7 +230,7 @@ class Uploader(Generic[T]):
             while self._is_busy():
                 if read_ticks() >= deadline or self._is_closing:
                     return False
-                self._tend(1)
+                self._tend()
                 time.sleep(0.005)
             return not self._waiting
         finally:
@@ -239,6 +242,9 @@ class Uploader(Generic[T]):
 
         Called again while it waits (a signal's handler), it waits no longer and puts the rest to disk at once.
         """
+        # A signal's handler may run in the middle of a submit; nobody could work while it waits with the lock held.
+        # (threading's own Condition asks a lock so, too.)
+        is_interrupting = bool(self._lock._is_owned())  # type: ignore[attr-defined]
         with self._lock:
             is_first = not self._is_closing
             self._is_closing = True
@@ -246,7 +252,7 @@ class Uploader(Generic[T]):
                 self._deadline = read_ticks() + timeout_s
                 if self._waiting:
                     self._breaker.release()  # what waits in memory gets its last try
-        if is_first:
+        if is_first and not is_interrupting:
             self._wait_for_workers()
             if not self._threads:
                 self._work_here()
@@ -452,18 +458,21 @@ class Uploader(Generic[T]):
 
     def _watch(self, generation: int) -> None:
         """The keeper's work."""
-        last_backlog = read_ticks()
+        last_busy = read_ticks()
         while generation == self._generation and not self._is_closing:
             with guarded("look after a backlog", BaseException):
-                if len(self._queue) > self._limits.batch_max_events:
-                    last_backlog = read_ticks()
-                if self._is_pressed(SPILL_AT):
+                if self._hands:
+                    last_busy = read_ticks()
+                if self._spool is not None and self._is_pressed(SPILL_AT):
                     while self._is_pressed(SPILL_TO) and not self._is_closing:
                         self._spill()
                 self._replace_stuck()
-                if read_ticks() - last_backlog > KEEPER_IDLE_S:
+                if read_ticks() - last_busy > KEEPER_IDLE_S:
                     return
-            time.sleep(WATCH_S)
+            time.sleep(WATCH_S if self._has_backlog() else CALM_WATCH_S)
+
+    def _has_backlog(self) -> bool:
+        return len(self._queue) > self._limits.batch_max_events
 
     def _is_pressed(self, share: float) -> bool:
         """Whether the queue is fuller than this share of its bounds, or its oldest item has waited too long."""

@@ -1,23 +1,23 @@
-"""`honeyhive-events`: look at the local store, send it once a key is there. Exit status 0, 1 (not all done) or 2 (usage)."""
+"""`honeyhive-events`: look at the local store, send it once a key is there, hand it out, empty it. Exit status 0, 1 (not all
+done) or 2 (usage)."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.http import HttpSink
-from honeyhive_autoinstrument.delivery.sink import Batch, Outcome, Record
 from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name, waiting_events
+from honeyhive_autoinstrument.store.clear import clear_kept
+from honeyhive_autoinstrument.store.export import exported_lines
 from honeyhive_autoinstrument.store.reader import read_sessions
+from honeyhive_autoinstrument.store.send import send_kept
 from honeyhive_autoinstrument.store.tree import draw
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without the lines of a tree shows question marks
     try:
-        return show(config, given.last) if given.command == "show" else send(config, given.source)
+        if given.command == "show":
+            return show(config, given.last)
+        if given.command == "send":
+            return send(config, given.source)
+        if given.command == "export":
+            return export(config, given.source, given.out)
+        return clear(config, given.source, given.yes)
     except BrokenPipeError:
         # `honeyhive-events show | head`: the reader has seen enough.
         sys.stderr.close()
@@ -73,76 +79,98 @@ def send(config: Config, source: str | None = None) -> int:
         print("honeyhive-events: no usable URL; nothing was sent.", file=sys.stderr)
         return 2
     waiting = waiting_events(config.home_folder)
-    if source is not None and source not in waiting:
-        known = ", ".join(waiting) or "none"
-        print(f"honeyhive-events: nothing is kept under {source!r}; there is: {known}", file=sys.stderr)
+    if not _is_known(source, waiting):
         return 2
     names = (LOCAL, destination_name(config.api_url, config.api_key)) if source is None else (source,)
     sink = HttpSink(url=config.api_url, api_key=config.api_key, timeout_s=config.timeout, project=config.project)
-    sent = failed = rejected = 0
     try:
-        for name in names:
-            spool = _spool(config, name)
-            with spool.claimed() as is_mine:
-                if not is_mine:
-                    if not spool.is_empty():
-                        print(f"honeyhive-events: another process is sending {spool.folder} right now", file=sys.stderr)
-                    continue
-                for path in spool.paths():
-                    counts, detail = _send_file(sink, spool, path)
-                    sent, failed, rejected = sent + counts[0], failed + counts[1], rejected + counts[2]
-                    if counts[1]:
-                        print(f"honeyhive-events: {detail}", file=sys.stderr)
-                        break
+        result = send_kept([_spool(config, name) for name in names], sink)
     finally:
         sink.close()
     print(
-        f"{sent} event{'s' if sent != 1 else ''} sent to {config.shown_url}"
-        + (f", {rejected} refused and set aside" if rejected else "")
-        + (f", {failed} or more still here" if failed else "")
+        f"{events(result.sent)} sent to {config.shown_url}"
+        + (f", {result.refused} refused and set aside" if result.refused else "")
+        + (f", {result.left} or more still here" if result.left else "")
     )
     for name, count in waiting.items():
         if count and name not in names:
             # Kept apart, so that one project's events never go out under another's key.
             print(
-                f"{count} event{'s' if count != 1 else ''} of another key or server left alone; to send them under this"
-                f" key: honeyhive-events send --from {name}"
+                f"{events(count)} of another key or server left alone; to send them under this key:"
+                f" honeyhive-events send --from {name}"
             )
-    return 1 if failed or rejected else 0
+    return 1 if result.left or result.refused else 0
 
 
-def _send_file(sink: HttpSink, spool: Spool, path: Path) -> tuple[tuple[int, int, int], str]:
-    """((sent, left, refused), what the server said) for one file of the store."""
-    batch = spool.load(path)
-    if batch is None:
-        return (0, 0, 0), ""
-    sent, left, refused, detail = _send_batch(sink, batch)
-    if left:
-        return (0, len(batch), 0), detail  # the file stays whole; ids make a repeat harmless
-    if refused:
-        spool.reject(Batch.of(refused), detail)
-    spool.remove(path)
-    return (sent, 0, len(refused)), detail
+def export(config: Config, source: str | None, out: str | None) -> int:
+    """Write what is kept as JSON Lines.
+
+    :param out: a file, made or replaced, for this user only; by default stdout.
+    """
+    waiting = waiting_events(config.home_folder)
+    if not _is_known(source, waiting):
+        return 2
+    lines = exported_lines(_spool(config, name) for name in ([source] if source is not None else waiting))
+    if out is None:
+        for _, line in lines:
+            sys.stdout.buffer.write(line)
+        sys.stdout.flush()
+        return 0
+    try:
+        with open(out, "wb", opener=_open_privately) as file:
+            count = 0
+            for is_event, line in lines:
+                file.write(line)
+                count += is_event
+    except OSError as error:
+        print(f"honeyhive-events: {out} cannot be written ({error.strerror}); give another --out.", file=sys.stderr)
+        return 1
+    print(f"{events(count)} written to {out}", file=sys.stderr)
+    return 0
 
 
-def _send_batch(sink: HttpSink, batch: Batch) -> tuple[int, int, tuple[Record, ...], str]:
-    if not len(batch):
-        return 0, 0, (), ""
-    answer = sink.send(batch)
-    if answer.outcome is Outcome.DELIVERED:
-        return len(batch), 0, (), ""
-    if answer.outcome is Outcome.PARTLY:
-        rest = batch.without(answer.accepted)
-        sent, left, refused, detail = (
-            _send_batch(sink, rest) if len(rest) < len(batch) else (0, len(rest), (), answer.detail)
-        )
-        return len(batch) - len(rest) + sent, left, refused, detail
-    if answer.outcome in (Outcome.RETRY_LATER, Outcome.UNAUTHORISED):
-        return 0, len(batch), (), answer.detail
-    if len(batch) == 1:
-        return 0, 0, batch.records, answer.detail
-    first, second = (_send_batch(sink, half) for half in batch.halves())
-    return first[0] + second[0], first[1] + second[1], (*first[2], *second[2]), first[3] or second[3]
+def clear(config: Config, source: str | None, is_sure: bool) -> int:
+    """Remove what is kept, after asking."""
+    waiting = waiting_events(config.home_folder)
+    if not _is_known(source, waiting):
+        return 2
+    names = [source] if source is not None else list(waiting)
+    count = sum(waiting[name] for name in names)
+    if not is_sure:
+        if not sys.stdin.isatty():
+            print(
+                f"honeyhive-events: nothing was removed. There is nobody to ask; say --yes to remove {events(count)}.",
+                file=sys.stderr,
+            )
+            return 2
+        print(f"Remove {events(count)} in {config.home_folder}, and what was set aside? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            print("Nothing was removed.")
+            return 1
+    result = clear_kept(_spool(config, name) for name in names)
+    print(f"{events(result.events)} of {result.folders} folder{'s' if result.folders != 1 else ''} removed")
+    for name in result.busy:
+        print(f"honeyhive-events: another process is sending {name} right now; it was left alone", file=sys.stderr)
+    return 1 if result.busy else 0
+
+
+def events(count: int) -> str:
+    """`1 event`, `2 events`."""
+    return f"{count} event{'s' if count != 1 else ''}"
+
+
+def _is_known(source: str | None, waiting: Mapping[str, int]) -> bool:
+    if source is None or source in waiting:
+        return True
+    known = ", ".join(waiting) or "none"
+    print(f"honeyhive-events: nothing is kept under {source!r}; there is: {known}", file=sys.stderr)
+    return False
+
+
+def _open_privately(path: str, flags: int) -> int:
+    handle = os.open(path, flags, 0o600)
+    os.chmod(path, 0o600)
+    return handle
 
 
 def _spool(config: Config, destination: str) -> Spool:
@@ -165,7 +193,13 @@ def _parser() -> argparse.ArgumentParser:
     send_parser.add_argument(
         "--from", dest="source", metavar="FOLDER", help="send what waits for another key or server"
     )
-    for each in (show_parser, send_parser):
+    export_parser = commands.add_parser("export", help="write what is kept here as JSON Lines")
+    export_parser.add_argument("--out", metavar="FILE", help="a file of its own (default: stdout)")
+    clear_parser = commands.add_parser("clear", help="remove what is kept here, after asking")
+    clear_parser.add_argument("--yes", action="store_true", help="do not ask")
+    for each in (export_parser, clear_parser):
+        each.add_argument("--from", dest="source", metavar="FOLDER", help="one destination's only (default: all)")
+    for each in (show_parser, send_parser, export_parser, clear_parser):
         each.add_argument("--home", help="folder of the store (HONEYHIVE_HOME)")
     return parser
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from honeyhive_autoinstrument.delivery.spool import Spool
+from honeyhive_autoinstrument.delivery.spool import Spool, journals
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ def read_sessions(spools: Iterable[Spool]) -> list[StoredSession]:
     """All sessions on disk, oldest first."""
     sessions: dict[str, StoredSession] = {}
     for spool in spools:
-        for path in spool.paths():
+        for path in (*spool.paths(), *journals(spool.folder)):
             batch = spool.peek(path)
             if batch is None:
                 continue
