@@ -125,7 +125,7 @@ def test_a_second_close_does_not_wait_and_keeps_the_rest(spool: Spool) -> None:
     sink.is_asked.wait(10)
     first = threading.Thread(target=line.close, args=(15,))
     first.start()
-    wait_until(lambda: line._is_closing, what="the first close")
+    wait_until(lambda: line._courier.is_closing, what="the first close")
 
     line.close(15)
 
@@ -242,7 +242,7 @@ def test_without_a_disk_what_waits_gets_a_last_try_at_close() -> None:
     line = uploader(sink, None)
     line.submit(1)
     sink.is_asked.wait(10)
-    wait_until(lambda: line._waiting_bytes > 0, what="the event in memory")
+    wait_until(lambda: line._holdings.waiting > 0, what="the event in memory")
 
     line.close(5)
 

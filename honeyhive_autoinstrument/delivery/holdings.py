@@ -1,0 +1,252 @@
+"""Holdings: where each item of an Uploader is, and the ledger that tells. Every change is made here, under one lock.
+
+An item is in the queue, in one Hand, in the waiting list, or settled in the ledger. `take_rest` takes away the Hands of
+workers that do not finish in time; a worker settles only what is still in its Hand. Re-entrant: a finalizer that the garbage
+collector runs inside of this may add an item. Nothing here waits, reads or writes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from honeyhive_autoinstrument.delivery.ledger import DropReason, Ledger
+from honeyhive_autoinstrument.delivery.sink import Batch, Record
+
+read_ticks = time.monotonic
+
+T = TypeVar("T")
+
+
+class Hand(Generic[T]):
+    """What one worker is busy with: items not built yet, then the Batch of them, less what is settled."""
+
+    __slots__ = ("batch", "is_left_on_disk", "items", "path", "sending_since", "taken", "worker")
+
+    def __init__(self, items: Sequence[T | Record], batch: Batch | None = None, path: Path | None = None) -> None:
+        self.items = items
+        self.worker = threading.current_thread()
+        self.sending_since = float("inf")
+        """When the request began that the worker waits for."""
+        self.batch = batch
+        self.path = path
+        """The spool's file that the Batch was read from; it stays there until the Batch is settled."""
+        self.taken = len(self)
+        self.is_left_on_disk = False
+
+    def __len__(self) -> int:
+        return len(self.items) if self.batch is None else len(self.batch)
+
+
+class Holdings(Generic[T]):
+    """Queue, Hands, waiting list and ledger of one Uploader in one process."""
+
+    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self.lock = threading.RLock()
+        self.ledger = Ledger()
+        self._queue: deque[tuple[T | Record, int, float]] = deque()
+        """Items with their size in bytes and the time when they came."""
+        self._queued_bytes = 0
+        self._hands: set[Hand[T]] = set()
+        self._waiting: deque[Batch] = deque()
+        """Batches that are to go on disk, or out, and cannot."""
+        self._waiting_bytes = 0
+        self._on_disk: dict[Path, int] = {}
+        """Files whose Events the ledger has as spooled: what this process wrote, and what it read and could not send."""
+
+    @property
+    def queued(self) -> int:
+        """Items that no worker has taken."""
+        return len(self._queue)
+
+    @property
+    def waiting(self) -> int:
+        """Batches that wait in memory."""
+        return len(self._waiting)
+
+    @property
+    def hands(self) -> int:
+        """How many workers are busy, or read from disk."""
+        return len(self._hands)
+
+    def pending(self) -> int:
+        """Items that are not settled. Counted, not derived."""
+        with self.lock:
+            return len(self._queue) + sum(map(len, self._hands)) + sum(map(len, self._waiting))
+
+    def is_any_under_way(self) -> bool:
+        """Whether items are queued or in hand; what is read back from disk is not counted."""
+        with self.lock:
+            return bool(self._queue) or any(hand.path is None for hand in self._hands)
+
+    def is_owner_of_lock(self) -> bool:
+        """Whether the calling thread is in the middle of a change: a signal's handler may find itself there."""
+        return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
+
+    def add(self, item: T | Record, size: int) -> int:
+        """Queue an item; how many there are then, 0 where there is no room for it. The caller counts it as created."""
+        with self.lock:
+            queued = len(self._queue) + 1
+            if queued > self._max_events or self._queued_bytes + size > self._max_bytes:
+                return 0
+            self._queue.append((item, size, read_ticks()))
+            self._queued_bytes += size
+            return queued
+
+    def is_pressed(self, share: float, oldest_s: float) -> bool:
+        """Whether the queue is fuller than this share of its bounds, or its oldest item has waited longer."""
+        with self.lock:
+            if len(self._queue) > share * self._max_events or self._queued_bytes > share * self._max_bytes:
+                return True
+            return bool(self._queue) and read_ticks() - self._queue[0][2] > oldest_s
+
+    def take(self, max_events: int, max_bytes: int) -> Hand[T]:
+        """The oldest items of the queue, so many or of so many bytes by estimate, in a Hand."""
+        items: list[T | Record] = []
+        size = 0
+        with self.lock:
+            while self._queue and len(items) < max_events and size < max_bytes:
+                item, weight, _ = self._queue.popleft()
+                items.append(item)
+                size += weight
+            self._queued_bytes -= size
+            hand: Hand[T] = Hand(items)
+            self._hands.add(hand)
+        return hand
+
+    def take_waiting(self) -> Hand[T] | None:
+        """The oldest of the Batches that wait in memory."""
+        with self.lock:
+            if not self._waiting:
+                return None
+            batch = self._waiting.popleft()
+            self._waiting_bytes -= _bytes_of(batch)
+            return self.hold(Hand([], batch))
+
+    def take_file(self, batch: Batch, path: Path) -> Hand[T]:
+        """A Batch that was read from disk. Files of other processes join this ledger when they are read first."""
+        with self.lock:
+            own = self._on_disk.pop(path, 0)
+            self.ledger.spooled -= own
+            self.ledger.drop(DropReason.DAMAGED, max(0, own - len(batch)))
+            self.ledger.created += max(0, len(batch) - own)
+            return self.hold(Hand([], batch, path))
+
+    def take_stuck(self, patience_s: float) -> list[Hand[T]]:
+        """What is in the Hands of workers that have waited longer for an answer, in Hands of their own."""
+        with self.lock:
+            now = read_ticks()
+            return [self._take_away(hand) for hand in list(self._hands) if now - hand.sending_since > patience_s]
+
+    def take_rest(self) -> list[Hand[T]]:
+        """Everything that is not settled, in new Hands; nobody else has it any more. Where a signal ends in the middle what
+        the caller does with them, its handler gets what is left of them here."""
+        with self.lock:
+            rest = [self._take_away(hand) for hand in list(self._hands)]
+            rest.append(self.hold(Hand([item for item, _, _ in self._queue])))
+            rest += (self.hold(Hand([], batch)) for batch in self._waiting)
+            self._queue.clear()
+            self._waiting.clear()
+            self._queued_bytes = self._waiting_bytes = 0
+            return rest
+
+    def _take_away(self, hand: Hand[T]) -> Hand[T]:
+        self._hands.discard(hand)
+        taken = self.hold(Hand(hand.items, hand.batch, hand.path))
+        taken.worker = hand.worker
+        return taken
+
+    def hold(self, hand: Hand[T]) -> Hand[T]:
+        """Take a Hand into account."""
+        with self.lock:
+            self._hands.add(hand)
+        return hand
+
+    def is_held(self, hand: Hand[T]) -> bool:
+        """Whether a Hand is still its worker's."""
+        return hand in self._hands
+
+    def release(self, hand: Hand[T]) -> bool:
+        """The worker is done with it. False: it has been taken away."""
+        with self.lock:
+            is_held = hand in self._hands
+            self._hands.discard(hand)
+            return is_held
+
+    def build(self, hand: Hand[T], records: list[Record]) -> None:
+        """Items have become Records; those that could not are dropped."""
+        with self.lock:
+            if hand in self._hands:
+                self.ledger.drop(DropReason.NOT_BUILT, len(hand.items) - len(records))
+                hand.batch = Batch.of(records)
+
+    def sent(self, hand: Hand[T], batch: Batch) -> bool:
+        """These are delivered. False, here and below: the Hand has been taken away; they are somebody else's to count."""
+        with self.lock:
+            is_settled = self._settle(hand, batch)
+            self.ledger.sent += len(batch) * is_settled
+            return is_settled
+
+    def rejected(self, hand: Hand[T], batch: Batch) -> bool:
+        """The server will never take these."""
+        with self.lock:
+            is_settled = self._settle(hand, batch)
+            self.ledger.rejected += len(batch) * is_settled
+            return is_settled
+
+    def spooled(self, hand: Hand[T], batch: Batch, path: Path | None) -> bool:
+        """These are on disk, in that file or in a journal."""
+        with self.lock:
+            is_settled = self._settle(hand, batch)
+            if is_settled:
+                self._count_spooled(batch, path)
+            return is_settled
+
+    def dropped(self, hand: Hand[T], batch: Batch, reason: DropReason) -> bool:
+        """These are given up."""
+        with self.lock:
+            is_settled = self._settle(hand, batch)
+            self.ledger.drop(reason, len(batch) * is_settled)
+            return is_settled
+
+    def wait(self, hand: Hand[T], batch: Batch) -> bool:
+        """Keep these in memory. False: they are somebody else's, or there is no room, and they are dropped."""
+        size = _bytes_of(batch)
+        with self.lock:
+            if self._waiting_bytes + size > self._max_bytes:
+                self.dropped(hand, batch, DropReason.QUEUE_FULL)
+                return False
+            if not self._settle(hand, batch):
+                return False
+            self._waiting.append(batch)
+            self._waiting_bytes += size
+            return True
+
+    def made_room(self, files: Iterable[Path]) -> None:
+        """Files that the Spool has dropped. The oldest may be another process's; only what this ledger has leaves it."""
+        with self.lock:
+            for each in files:
+                own = self._on_disk.pop(each, 0)
+                self.ledger.spooled -= own
+                self.ledger.drop(DropReason.SPOOL_FULL, own)
+
+    def _count_spooled(self, batch: Batch, path: Path | None) -> None:
+        if path is not None:
+            self._on_disk[path] = len(batch)
+        self.ledger.spooled += len(batch)
+
+    def _settle(self, hand: Hand[T], batch: Batch) -> bool:
+        if hand not in self._hands or hand.batch is None:
+            return False
+        hand.batch = hand.batch.without(batch.ids)
+        return True
+
+
+def _bytes_of(batch: Batch) -> int:
+    return sum(len(record.body) for record in batch.records)
