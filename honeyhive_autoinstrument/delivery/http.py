@@ -24,6 +24,7 @@ import orjson
 
 from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.delivery.backoff import retry_after_s
+from honeyhive_autoinstrument.delivery.deadline import Deadline, put_under
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome
 from honeyhive_autoinstrument.redaction import Redactor
 
@@ -44,6 +45,8 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """The ids of 10 000 Events fit ten times over; what sends more is no HoneyHive."""
 IN_CONTACT = ("connection.connect_tcp.complete", "http11.send_request_headers.started")
 """httpcore's events that tell of a connection, a new one or one that was kept open."""
+SENT = "http11.send_request_body.complete"
+"""And the one after which only the answer is waited for."""
 KEEP_ALIVE_S = 30.0
 MAX_DETAIL_BYTES = 1000
 MAX_SESSIONS_KNOWN = 10_000
@@ -65,6 +68,7 @@ class HttpSink:
         self._client: httpx.Client | None = None
         self._inherited: httpx.Client | None = None
         self._sessions: OrderedDict[str, None] = OrderedDict()
+        self._deadline = Deadline()
         self._under_way = 0
         self._in_contact = 0
         self._is_legacy = False
@@ -181,11 +185,11 @@ class HttpSink:
 
     def _exchange(self, path: str, body: bytes, contact: _Contact) -> _Answered:
         """
-        :raises httpx.HTTPError: no answer, or none that was complete within the timeout. httpx' own limit is for each read,
-            and so no limit for a server that drips.
+        :raises httpx.HTTPError: no answer, or none that was complete within the timeout.
         """
         timeout = self._timeout
-        deadline = time.monotonic() + (timeout.read or 0.0)
+        contact.answer_s = timeout.read or 0.0
+        self._deadline.at = float("inf")
         request = self._open_client().stream(
             "POST", path, content=body, timeout=timeout, extensions={"trace": contact.trace}
         )
@@ -193,8 +197,6 @@ class HttpSink:
             data = bytearray()
             for piece in response.iter_bytes():
                 data += piece
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the answer took too long", request=response.request)
                 if len(data) > MAX_ANSWER_BYTES:
                     raise httpx.DecodingError("the answer is too long", request=response.request)
             return _Answered(response.status_code, response.headers, _json_of(bytes(data)))
@@ -214,6 +216,7 @@ class HttpSink:
                     },
                     limits=httpx.Limits(max_connections=4, max_keepalive_connections=4, keepalive_expiry=KEEP_ALIVE_S),
                 )
+                put_under(self._client, self._deadline)
             return self._client
 
     def _answer_of(self, answered: _Answered, path: str, ids: Sequence[str]) -> Answer:
@@ -246,13 +249,14 @@ class _Answered:
 
 
 class _Contact:
-    """One request under way: whether it has found its server yet. Counted in its Sink."""
+    """One request under way: whether it has found its server yet, which its Sink counts, and when its answer has to come."""
 
-    __slots__ = ("_is_found", "_sink")
+    __slots__ = ("_is_found", "_sink", "answer_s")
 
     def __init__(self, sink: HttpSink) -> None:
         self._sink = sink
         self._is_found = False
+        self.answer_s = float("inf")
 
     def trace(self, name: str, info: object) -> None:
         """What httpcore calls as the request goes on."""
@@ -260,6 +264,8 @@ class _Contact:
             self._is_found = True
             with self._sink._lock:
                 self._sink._in_contact += 1
+        elif name == SENT:
+            self._sink._deadline.at = time.monotonic() + self.answer_s
 
     def __enter__(self) -> None:
         with self._sink._lock:
