@@ -104,7 +104,12 @@ class guarded:
     ) -> bool:
         if error is None or not isinstance(error, self._kind):
             return False
-        faults.note(self._doing, error)
+        try:
+            faults.note(self._doing, error)
+        except BaseException:
+            # A log handler of the application's that ends the program; on a thread of ours it would only end that.
+            if self._kind is Exception:
+                raise
         return True
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome
+from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
 
 MAX_PARTLY = 8
 """Answers in a row that take a part only; a server that takes one Event at a time gets the rest later."""
@@ -40,6 +40,8 @@ class Step:
 def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
     """Bring a Batch to its server. Each Event is in exactly one Step; LEFT, if it comes, is the last one."""
     work = [batch] if len(batch) else []
+    originals: dict[str, Record] = {}
+    """Events that were too large by themselves, before they were shortened."""
     partly = 0
     while work:
         part = work.pop()
@@ -64,19 +66,17 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
             # Too large, or one bad Event among good ones: smaller Batches tell which.
             work.extend(reversed(part.halves()))
         else:
-            smaller = _smaller(part) if answer.outcome is Outcome.TOO_LARGE else None
-            if smaller is None:
-                yield Step(Fate.REFUSED, part, answer)
+            (record,) = part.records
+            original = originals.setdefault(record.id, record)
+            limit = len(record.body) // 2
+            shortened = None
+            if answer.outcome is Outcome.TOO_LARGE and limit >= SMALLEST_BYTES:
+                shortened = original.shortened(limit)
+            if shortened is None or len(shortened.body) >= len(record.body):
+                yield Step(Fate.REFUSED, Batch.of([original]), answer)
             else:
-                work.append(smaller)
+                work.append(Batch.of([shortened]))
 
 
 def _left(work: list[Batch], answer: Answer) -> Step:
     return Step(Fate.LEFT, Batch.of([record for batch in reversed(work) for record in batch.records]), answer)
-
-
-def _smaller(single: Batch) -> Batch | None:
-    (record,) = single.records
-    limit = len(record.body) // 2
-    shortened = record.shortened(limit) if limit >= SMALLEST_BYTES else None
-    return None if shortened is None else Batch.of([shortened])

@@ -168,9 +168,12 @@ class Uploader(Generic[T]):
             with self._lock:
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
             self._start_thread()
+        self._watch_if_busy()
+        self._wake_one()
+
+    def _watch_if_busy(self) -> None:
         if self._holdings.hands >= len(self._threads):
             self._start_keeper()
-        self._wake_one()
 
     def flush(self, timeout_s: float) -> bool:
         """Bring out what has been submitted so far, within the time.
@@ -358,6 +361,7 @@ class Uploader(Generic[T]):
         hand = holdings.take(limits.batch_max_events, limits.batch_max_bytes)
         if holdings.queued:
             self._call_help()
+            self._watch_if_busy()
         try:
             self._build(hand, BaseException)
             courier.deliver(hand)

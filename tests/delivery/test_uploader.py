@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import sys
 import threading
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from honeyhive_autoinstrument._faults import faults
 from honeyhive_autoinstrument.delivery import breaker as breaker_module
 from honeyhive_autoinstrument.delivery import uploader as uploader_module
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
-from honeyhive_autoinstrument.delivery.spool import Spool
+from honeyhive_autoinstrument.delivery.spool import Spool, journals
 from honeyhive_autoinstrument.delivery.uploader import Limits, Uploader
 from tests.conftest import wait_until
 
@@ -54,12 +57,12 @@ def encode(number: int) -> Record:
 
 def uploader(sink: Any, spool: Spool | None, **more: Any) -> Uploader[int]:
     limits = Limits(
-        queue_max_events=1000,
+        queue_max_events=more.pop("queue_max_events", 1000),
         queue_max_bytes=1 << 20,
         batch_max_events=more.pop("batch_max_events", 10),
         batch_max_bytes=1 << 20,
-        linger_s=0.01,
-        workers=2,
+        linger_s=more.pop("linger_s", 0.01),
+        workers=more.pop("workers", 2),
         request_s=more.pop("request_s", 10),
     )
     return Uploader(
@@ -137,7 +140,7 @@ def test_a_second_close_does_not_wait_and_keeps_the_rest(spool: Spool) -> None:
 def test_after_a_partly_taken_batch_only_the_rest_is_kept(spool: Spool) -> None:
     later = Answer(outcome=Outcome.RETRY_LATER, retry_after_s=200)
     sink = MemorySink(Answer(outcome=Outcome.PARTLY, accepted=("id-0", "id-2")), later)
-    line = uploader(sink, spool, batch_max_events=4)
+    line = uploader(sink, spool, batch_max_events=4, linger_s=2)
     for number in range(4):
         line.submit(number)
     line.flush(10)
@@ -357,4 +360,206 @@ def test_items_submitted_after_close_go_to_disk_at_once(spool: Spool) -> None:
     line.submit(7)
 
     assert on_disk(spool) == ["id-7"]
+    assert_adds_up(line.stats())
+
+
+def test_a_durable_item_is_on_disk_when_submit_returns(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool, is_durable=True)
+
+    for number in range(5):
+        line.submit(number)
+    written = [spool.peek(path) for path in journals(spool.folder)]
+    sink.may_answer.set()
+
+    assert [each for batch in written if batch for each in batch.ids] == [f"id-{number}" for number in range(5)]
+    assert line.flush(10)
+    assert journals(spool.folder) == []
+    assert (line.stats()["sent"], on_disk(spool)) == (5, [])
+    line.close(1)
+
+
+def test_durable_items_beyond_the_queue_are_kept_on_disk_and_not_dropped(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool, is_durable=True, queue_max_events=20)
+
+    for number in range(60):
+        assert line.submit(number)
+    assert_adds_up(line.stats())
+    assert line.stats()["dropped"] == {}
+    sink.may_answer.set()
+    line.close(10)
+
+    assert sorted({*sink.taken, *on_disk(spool)}) == sorted(f"id-{number}" for number in range(60))
+    assert_adds_up(line.stats())
+
+
+def test_while_every_worker_waits_for_the_server_the_rest_goes_to_disk_in_time(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool)
+    for number in range(100):
+        line.submit(number)
+
+    wait_until(lambda: line.stats()["spooled"] >= 80, what="all but what is in hand on disk")
+
+    assert len(on_disk(spool)) == line.stats()["spooled"]
+    assert_adds_up(line.stats())
+    sink.may_answer.set()
+    line.close(10)
+    assert_adds_up(line.stats())
+
+
+def test_a_queue_that_fills_by_three_quarters_is_put_to_disk_at_once(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader_module, "MEMORY_S", 1e6)  # nothing has waited too long
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool)
+    for number in range(900):
+        line.submit(number)
+
+    wait_until(lambda: line.stats()["pending"] <= 520, what="half a queue")
+
+    assert line.stats()["dropped"] == {}
+    assert_adds_up(line.stats())
+    sink.may_answer.set()
+    line.close(10)
+
+
+def test_a_worker_that_hangs_is_replaced_and_what_it_had_is_kept(spool: Spool) -> None:
+    class HangsOnce(MemorySink):
+        def send(self, batch: Batch) -> Answer:
+            if not self.is_asked.is_set():
+                self.is_asked.set()
+                self.may_answer.wait(20)
+            return super().send(batch)
+
+    sink = HangsOnce()
+    sink.may_answer.clear()
+    line = uploader(sink, spool, request_s=0.2, workers=1, batch_max_events=5)
+    line.submit(0)
+    sink.is_asked.wait(10)
+    line.submit(1)
+    sink.may_answer.clear()
+    wait_until(lambda: "id-0" in on_disk(spool) or line.stats()["sent"] > 0, what="what the hung worker had on disk")
+    sink.plan.extend([Answer(outcome=Outcome.DELIVERED)] * 10)
+    sink.may_answer.set()
+
+    assert line.flush(10)
+    wait_until(lambda: {"id-0", "id-1"} <= {*sink.taken}, what="both events")
+    assert_adds_up(line.stats())
+    line.close(5)
+
+
+def test_a_thread_that_has_died_is_replaced(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    sink = MemorySink()
+    line = uploader(sink, spool)
+    line.submit(0)
+    assert line.flush(10)
+    worker = line._threads[0]
+
+    # Exceptions of the kind that a thread cannot keep out for good: one hits while another is dealt with.
+    number = 0
+    while worker.is_alive():
+        number += 1
+        line.submit(number)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident or 0), ctypes.py_object(SystemExit))
+    line.submit(number + 1)
+
+    wait_until(lambda: f"id-{number + 1}" in sink.taken, what="the event after the thread's death")
+    line.close(5)
+    faults.after_fork()
+
+
+def test_an_application_whose_log_handler_ends_the_program_ends_no_worker_of_ours(spool: Spool) -> None:
+    class Ends(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            sys.exit("a line was logged")
+
+    def fail_on_two(number: int) -> Record:
+        if number == 2:
+            raise ValueError("two")
+        return encode(number)
+
+    sink = MemorySink()
+    line = uploader(sink, spool, encode=fail_on_two)
+    handler = Ends()
+    logging.getLogger("honeyhive_autoinstrument").addHandler(handler)
+    try:
+        for number in (1, 2, 3):
+            line.submit(number)
+        assert line.flush(10)
+    finally:
+        logging.getLogger("honeyhive_autoinstrument").removeHandler(handler)
+
+    assert sorted(sink.taken) == ["id-1", "id-3"]
+    assert line.stats()["dropped"] == {"not built": 1}
+    assert_adds_up(line.stats())
+    line.close(1)
+    faults.after_fork()
+
+
+def test_a_closed_uploader_that_is_opened_again_goes_on(spool: Spool) -> None:
+    sink = MemorySink()
+    line = uploader(sink, spool)
+    line.submit(1)
+    line.close(5)
+    line.submit(2)
+
+    line.reopen()
+    line.submit(3)
+
+    assert line.flush(10)
+    wait_until(lambda: sorted(sink.taken) == ["id-1", "id-2", "id-3"], what="all three, also the one from disk")
+    assert_adds_up(line.stats())
+    line.close(5)
+
+
+def test_a_program_that_ends_does_not_wait_for_a_server_that_cannot_be_found(spool: Spool) -> None:
+    class Unreachable(MemorySink):
+        def has_contact(self) -> bool:
+            return False
+
+    sink = Unreachable()
+    sink.may_answer.clear()
+    line = uploader(sink, spool)
+    line.submit(1)
+    sink.is_asked.wait(10)
+    began = time.monotonic()
+
+    line.close(30)
+
+    assert time.monotonic() - began < 10
+    assert on_disk(spool) == ["id-1"]
+    sink.may_answer.set()
+
+
+def test_events_stay_in_memory_while_the_disk_fails_and_are_sent_when_the_server_is_back(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    sink = MemorySink(*[Answer(outcome=Outcome.RETRY_LATER)] * 3)
+    line = uploader(sink, Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000))
+
+    line.submit(1)
+    wait_until(lambda: sink.taken == ["id-1"], seconds=30, what="the event")
+
+    wait_until(lambda: line.stats()["sent"] == 1, what="the ledger")
+    assert line.stats()["dropped"] == {}
+    line.close(5)
+
+
+def test_what_neither_disk_nor_server_take_is_a_counted_drop(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    sink = MemorySink(*[Answer(outcome=Outcome.RETRY_LATER)] * 100)
+    line = uploader(sink, Spool(str(tmp_path), "somewhere", max_bytes=1 << 20, max_age_s=1000))
+    line.submit(1)
+    sink.is_asked.wait(10)
+
+    line.close(2)
+
+    assert line.stats()["dropped"] == {"disk failed": 1}
     assert_adds_up(line.stats())
