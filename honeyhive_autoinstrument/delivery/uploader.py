@@ -158,8 +158,10 @@ class Uploader(Generic[T]):
     def _enqueue(self, item: T | Record, size: int) -> bool:
         """Under the lock. False: there is no room."""
         queued = self._holdings.add(item, size)
-        if queued == 1 or (queued and queued % self._limits.batch_max_events == 0):
+        if queued & (queued - 1) == 0 or queued % self._limits.batch_max_events == 0:
             self._tend()
+            if queued == 1 or queued >= self._limits.batch_max_events:
+                self._wake_one()  # not in between: a worker waits for company then
         return queued > 0
 
     def _tend(self) -> None:
@@ -169,7 +171,6 @@ class Uploader(Generic[T]):
                 self._threads = [thread for thread in self._threads if thread.is_alive()]
             self._start_thread()
         self._watch_if_busy()
-        self._wake_one()
 
     def _watch_if_busy(self) -> None:
         if self._holdings.hands >= len(self._threads):
@@ -188,6 +189,7 @@ class Uploader(Generic[T]):
                 if read_ticks() >= deadline or self._courier.is_closing:
                     return False
                 self._tend()
+                self._wake_one()
                 time.sleep(0.005)
             return not self._holdings.waiting
         finally:
@@ -356,6 +358,7 @@ class Uploader(Generic[T]):
             if not rung or not holdings.queued:
                 courier.catch_up()
                 return False
+        self._wake.acquire(blocking=False)  # the ring for what is there already would end the wait for company
         if holdings.queued < limits.batch_max_events and not courier.is_closing and not self._flushes:
             self._wake.acquire(timeout=limits.linger_s)
         hand = holdings.take(limits.batch_max_events, limits.batch_max_bytes)

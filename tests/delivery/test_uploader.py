@@ -466,8 +466,9 @@ def test_a_thread_that_has_died_is_replaced(spool: Spool, monkeypatch: pytest.Mo
     # Exceptions of the kind that a thread cannot keep out for good: one hits while another is dealt with.
     number = 0
     while worker.is_alive():
-        number += 1
-        line.submit(number)
+        if line.stats()["pending"] == 0:
+            number += 1
+            line.submit(number)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident or 0), ctypes.py_object(SystemExit))
     line.submit(number + 1)
 

@@ -6,17 +6,18 @@ Contract: honeyhive_events.schema.json (the `Producer*` definitions are the tigh
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from tests.fakes.server import RESET, Reply, Request, Server
+from tests.fakes.server import CLOSE, RESET, SILENCE, Reply, Request, Server
 
 SCHEMA = json.loads((Path(__file__).parent / "honeyhive_events.schema.json").read_text())
 KEY = "hh_test_0123456789abcdefghijkl"
@@ -33,18 +34,53 @@ class Misbehaviour:
 
     status: int = 503
     body: bytes = b""
+    content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     delay_s: float = 0.0
+    reads: float | None = None
+    """Read this share of the body, then reset the connection."""
     reset: bool = False
+    """Read all of it, then reset the connection."""
+    closes: bool = False
+    """The same with a clean end of the connection."""
+    is_silent: bool = False
+    """Never answer; the client has to give up."""
+    drips_from: str = ""
+    """With status 200: store, and answer byte by byte from the "head" or the "body" on."""
+    is_truncated: bool = False
+    """With status 200: store, and cut the connection in the middle of the answer's body."""
+    stores: bool = False
+    """What is refused or not answered is stored all the same."""
     takes_first: int | None = None
-    """With status 500 on a batch: store so many events and name their ids."""
+    """With status 500 or 200 on a batch: store so many events and name their ids."""
+    leaves_out: bytes | None = None
+    """With status 500 or 200 on a batch: store and name the events that do not hold this."""
+    names_ids: bool = True
+    """Whether the answer to a batch that is stored in part names what is stored."""
+    holds: bytes = b""
+    """Only requests whose body holds this."""
+    above_bytes: int = -1
+    """Only requests whose body is longer."""
     path: str = "/"
     times: int = 1_000_000
+    met: int = 0
+    """Requests so far that were treated so."""
+
+    def fits(self, request: Request) -> bool:
+        return (
+            self.times > 0
+            and self.reads is None
+            and request.path.startswith(self.path)
+            and self.holds in request.body
+            and len(request.body) > self.above_bytes
+        )
 
 
 class FakeHoneyHive(Server):
-    def __init__(self, *, key: str = KEY, has_v1: bool = True, refusal: int = 401) -> None:
-        super().__init__()
+    def __init__(
+        self, *, key: str = KEY, has_v1: bool = True, refusal: int = 401, tls: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(tls=tls)
         self.key = key
         self.has_v1 = has_v1
         self.refusal = refusal
@@ -64,8 +100,9 @@ class FakeHoneyHive(Server):
         with self.lock:
             return sorted(self.stored.values(), key=lambda event: event["start_time"])
 
-    def misbehave(self, **how: Any) -> None:
+    def misbehave(self, **how: Any) -> Misbehaviour:
         self.plan.append(Misbehaviour(**how))
+        return self.plan[-1]
 
     def behave(self) -> None:
         self.plan.clear()
@@ -74,17 +111,36 @@ class FakeHoneyHive(Server):
         if request.headers.get("authorization") != f"Bearer {self.key}":
             return self._error(self.refusal, "unauthorised")
         how = self._how(request)
-        if how is not None:
-            if how.delay_s:
-                time.sleep(how.delay_s)
-            if how.reset:
-                return RESET
-            if how.takes_first is not None:
-                taken = request.json["events"][: how.takes_first]
-                self._store(taken)
-                return Reply.of({"event_ids": [event["event_id"] for event in taken]}, status=how.status)
-            if how.status != 200:
-                return Reply(status=how.status, body=how.body, headers=dict(how.headers))
+        if how is None:
+            return self._serve(request)
+        if how.delay_s:
+            time.sleep(how.delay_s)
+        if how.takes_first is not None or how.leaves_out is not None:
+            return self._take_in_part(request, how)
+        answers = not (how.reset or how.closes or how.is_silent)
+        if how.stores or (how.status == 200 and answers):
+            served = self._serve(request)
+            if how.status == 200 and answers:
+                served = replace(served, drips_from=how.drips_from, is_truncated=how.is_truncated)
+                return replace(served, body=how.body) if how.body else served
+        if how.reset:
+            return RESET
+        if how.closes:
+            return CLOSE
+        if how.is_silent:
+            return SILENCE
+        return Reply(status=how.status, body=how.body, content_type=how.content_type, headers=dict(how.headers))
+
+    def share_to_read(self, path: str) -> float | None:
+        with self.lock:
+            for how in self.plan:
+                if how.reads is not None and how.times > 0 and path.startswith(how.path):
+                    how.times -= 1
+                    how.met += 1
+                    return how.reads
+        return None
+
+    def _serve(self, request: Request) -> Reply:
         is_v1 = request.path.startswith("/v1/")
         if is_v1 and not self.has_v1:
             return self._error(404, "not found")
@@ -97,8 +153,9 @@ class FakeHoneyHive(Server):
     def _how(self, request: Request) -> Misbehaviour | None:
         with self.lock:
             for how in self.plan:
-                if request.path.startswith(how.path) and how.times > 0:
+                if how.fits(request):
                     how.times -= 1
+                    how.met += 1
                     return how
         return None
 
@@ -114,6 +171,16 @@ class FakeHoneyHive(Server):
             {"event_id": session_id, "session_id": session_id, "org_id": "o", "workspace_id": "w", "project_id": "p"}
         )
 
+    def _take_in_part(self, request: Request, how: Misbehaviour) -> Reply:
+        events = request.json["events"][: how.takes_first]
+        taken = [
+            event for event in events if how.leaves_out is None or how.leaves_out not in json.dumps(event).encode()
+        ]
+        self._store(taken)
+        if not how.names_ids:
+            return Reply(status=how.status, body=how.body, content_type=how.content_type)
+        return Reply.of({"event_ids": [event["event_id"] for event in taken]}, status=how.status)
+
     def _batch(self, request: Request, is_v1: bool) -> Reply:
         body = request.json
         problems = self._validate(request, "PostEventBatchRequest" if is_v1 else "LegacyPostEventBatchRequest", body)
@@ -121,8 +188,6 @@ class FakeHoneyHive(Server):
             problems += self._validate(request, "ProducerEvent", event)
             if event["event_type"] == "model" and event["metadata"].get("operation_name") == "chat":
                 problems += self._validate(request, "ProducerModelEvent", event)
-            if event["session_id"] not in self.sessions:
-                self._note(f"{event['event_name']}: session {event['session_id']} was never started")
         if problems:
             return self._error(400, "; ".join(problems)[:500])
         self._store(body["events"])
@@ -131,6 +196,8 @@ class FakeHoneyHive(Server):
     def _store(self, events: list[dict[str, Any]]) -> None:
         with self.lock:
             for event in events:
+                if event["session_id"] not in self.sessions:
+                    self.problems.append(f"{event['event_name']}: session {event['session_id']} was never started")
                 self.arrivals[event["event_id"]] += 1
                 self.stored[event["event_id"]] = event
 

@@ -1,14 +1,17 @@
 """A small threaded HTTP/1.1 server on loopback that a fake derives its routes from. Can be stopped and started again
-on the same port."""
+on the same port, accept late, speak TLS, and treat a connection badly: see Reply."""
 
 from __future__ import annotations
 
 import contextlib
 import email
 import json
+import select
 import socket
+import ssl
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +25,12 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    """Less than the client sent, where the server cut the connection on the way."""
+    at: float = field(default_factory=time.time)
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.body) >= int(self.headers.get("content-length") or 0)
 
     @property
     def json(self) -> Any:
@@ -44,6 +53,10 @@ class Reply:
     reset_after: int | None = None
     wait_between: threading.Event | None = None
     """Chunks after the first are held back until this is set."""
+    drips_from: str = ""
+    """The answer comes byte by byte: from its "head" on, or from its "body" on."""
+    is_truncated: bool = False
+    """The connection is cut in the middle of the body."""
 
     @classmethod
     def of(cls, value: Any, status: int = 200, **more: Any) -> Reply:
@@ -52,27 +65,47 @@ class Reply:
 
 RESET = Reply(status=0)
 """Closes the connection without an answer."""
+CLOSE = Reply(status=-1)
+"""The same as a clean end, not as a reset."""
+SILENCE = Reply(status=-2)
+"""Never answers; the connection stays open until the client gives it up."""
+
+DRIP_S = 0.05
+"""Between two bytes: a line takes seconds, and yet no single byte is late."""
 
 
 class Server:
     """Owns the socket and the thread; a fake overrides `answer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.port = 0
+        self.tls = tls
         self._server: ThreadingHTTPServer | None = None
         self.requests: list[Request] = []
         self.replies = 0
+        self.given_up: list[float] = []
+        """Seconds after which clients gave up an answer that dripped or did not come."""
         self.lock = threading.Lock()
+        self.accepting = threading.Event()
+        """Cleared: the system takes connections (the socket listens), this server does not, until it is set."""
+        self.accepting.set()
+        self.accept_delay_s = 0.0
+        self.stopping = threading.Event()
 
     def answer(self, request: Request) -> Reply:
         raise NotImplementedError
 
+    def share_to_read(self, path: str) -> float | None:
+        """The share of a request's body that is read before its connection is cut; None: all, and no cut."""
+        return None
+
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         fake = self
+        self.stopping.clear()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -80,17 +113,20 @@ class Server:
 
             def handle_any(self) -> None:
                 length = int(self.headers.get("content-length") or 0)
+                share = fake.share_to_read(self.path)
                 request = Request(
                     self.command,
                     self.path,
                     {key.lower(): value for key, value in self.headers.items()},
-                    self.rfile.read(length),
+                    self.rfile.read(length if share is None else int(length * share)),
                 )
                 with fake.lock:
                     fake.requests.append(request)
-                fake._send(self, fake.answer(request))
-                with fake.lock:
-                    fake.replies += 1
+                try:
+                    fake._send(self, fake.answer(request) if share is None else RESET)
+                finally:
+                    with fake.lock:
+                        fake.replies += 1
 
             do_GET = do_POST = do_PUT = handle_any
 
@@ -101,6 +137,15 @@ class Server:
             daemon_threads = True
             allow_reuse_address = True
             request_queue_size = 128
+
+            def get_request(self) -> tuple[Any, Any]:
+                fake.accepting.wait()
+                fake.stopping.wait(fake.accept_delay_s)
+                connection, address = super().get_request()
+                if fake.tls is not None:
+                    # Shakes hands with the first read, on the handler's thread.
+                    connection = fake.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                return connection, address
 
             def handle_error(self, *args: object) -> None:
                 pass  # a client that went away; the tests look at what arrived
@@ -129,6 +174,8 @@ class Server:
 
     def stop(self) -> None:
         """Refuse connections from now on, and cut those that are open."""
+        self.stopping.set()
+        self.accepting.set()
         if self._server is not None:
             server, self._server = self._server, None
             server.shutdown()
@@ -139,7 +186,23 @@ class Server:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def _send(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
-        if reply.status == 0:
+        if reply.status <= 0:
+            handler.close_connection = True
+            if reply.status == RESET.status:
+                _cut(handler.connection)
+            elif reply.status == SILENCE.status:
+                self._trickle(handler.connection, b"")
+            return
+        if reply.drips_from:
+            head, body = _bytes_of(reply)
+            if reply.drips_from == "body":
+                handler.wfile.write(head)
+            self._trickle(handler.connection, body if reply.drips_from == "body" else head + body)
+            handler.close_connection = True
+            return
+        if reply.is_truncated:
+            head, body = _bytes_of(reply)
+            handler.wfile.write(head + body[: len(body) // 2])
             _cut(handler.connection)
             handler.close_connection = True
             return
@@ -165,12 +228,33 @@ class Server:
             handler.wfile.flush()
         handler.wfile.write(b"0\r\n\r\n")
 
+    def _trickle(self, connection: socket.socket, data: bytes) -> None:
+        """Send byte by byte (nothing at all: for ever) until the client gives up."""
+        began = time.monotonic()
+        sent = 0
+        while not self.stopping.is_set() and (sent < len(data) or not data):
+            readable, _, _ = select.select([connection], [], [], DRIP_S)
+            if readable:  # it asks for no more on this connection, so it has closed it
+                if not self.stopping.is_set():
+                    with self.lock:
+                        self.given_up.append(time.monotonic() - began)
+                return
+            connection.sendall(data[sent : sent + 1])
+            sent += 1
+
     def __enter__(self) -> Any:
         self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+
+
+def _bytes_of(reply: Reply) -> tuple[bytes, bytes]:
+    """An answer as it stands on the wire: its head, its body."""
+    fields = {"content-type": reply.content_type, **reply.headers, "content-length": str(len(reply.body))}
+    lines = [f"HTTP/1.1 {reply.status} Answer", *(f"{name}: {value}" for name, value in fields.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode(), reply.body
 
 
 def _form_fields(content_type: str, body: bytes) -> dict[str, Any]:
