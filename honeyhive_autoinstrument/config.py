@@ -56,7 +56,7 @@ class Config:
     max_event_bytes: int = 1 * MIB
     """A larger event loses the middle of its longest texts until it fits."""
     durability: str = "on_failure"
-    """on_failure: what could not be sent goes to disk. always: to disk first. memory: never to disk."""
+    """on_failure: what could not be sent goes to disk. always: on disk before the call returns. memory: never to disk."""
     home: str = "~/.honeyhive/autoinstrument"
     """Folder of the local store and of batches that wait to be sent."""
     spool_max_bytes: int = 512 * MIB

@@ -51,6 +51,8 @@ THIN_EVENT_BYTES = 2048
 """What is left of an Event in a Spool that is full: ids, times, counts, and the head and tail of its texts."""
 ABANDONED_S = 3600.0
 """A temporary file that is older was left by a process that was killed as it wrote."""
+EARLIEST_NS = 1_767_225_600 * 10**9
+"""The year 2026. A file that says that it is older was written under a wrong clock, and has no age."""
 CLOCK_STEP_S = 600.0
 """The wall clock and the one that only goes forward differ by more only where somebody has set the former."""
 
@@ -306,7 +308,7 @@ class Spool:
         too_old_ns = self._now_ns() - int(self._max_age_s * 1e9)
         sizes: dict[Path, int] = {}
         for path in self.paths():
-            if _written_ns(path) < too_old_ns:
+            if EARLIEST_NS <= _written_ns(path) < too_old_ns:
                 self._drop(path, dropped)
             else:
                 sizes[path] = _size_of(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,85 @@ def test_two_keys_of_one_server_have_two_folders() -> None:
     assert first != second
     assert first.startswith("api.example.com-")
     assert "hh_one" not in first
+
+
+DAY_NS = 86_400 * 10**9
+
+
+@pytest.mark.parametrize("step_days", [30, -30], ids=["forward", "back"])
+def test_a_clock_that_is_set_makes_no_batch_too_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_days: int
+) -> None:
+    store = spool(tmp_path, max_age_s=7 * 86_400)
+    store.put(Batch.of([record(1)]))
+    now_ns = time.time_ns
+    monkeypatch.setattr(spool_module, "MEASURED_FOR_S", 0)
+
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + step_days * DAY_NS)
+    dropped = [*store.put(Batch.of([record(2)])), *store.put(Batch.of([record(3)]))]
+
+    assert dropped == []
+    kept = [batch.ids[0] for batch in map(store.load, store.paths()) if batch is not None]
+    assert sorted(kept) == ["id-1", "id-2", "id-3"]
+
+
+def test_a_process_that_began_under_a_wrong_clock_drops_nothing_when_it_is_put_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ns = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() - 20_000 * DAY_NS)  # 1970, as on a board without a battery
+    store = spool(tmp_path, max_age_s=7 * 86_400)
+    store.put(Batch.of([record(1)]))
+    monkeypatch.setattr(spool_module, "MEASURED_FOR_S", 0)
+
+    monkeypatch.setattr(time, "time_ns", now_ns)
+
+    assert store.put(Batch.of([record(2)])) == []
+    later_process = spool(tmp_path, max_age_s=7 * 86_400)
+    assert later_process.put(Batch.of([record(3)])) == []
+    assert len(store.paths()) == 3
+
+
+def test_what_is_set_aside_leaves_most_of_the_room_to_what_can_be_sent(tmp_path: Path) -> None:
+    store = spool(tmp_path, max_bytes=80_000)
+    for number in range(30):
+        store.reject(Batch.of([record(number, 2000)]), "no")
+
+    aside = sorted((store.folder / REJECTED).iterdir())
+
+    assert 2 <= len(aside) <= 5
+    assert sum(path.stat().st_size for path in aside) <= 10_000
+    newest = store.peek(aside[-1])
+    assert newest is not None
+    assert newest.ids == ("id-29",)
+
+
+def test_of_a_file_that_was_cut_short_the_whole_events_are_used(tmp_path: Path) -> None:
+    store = spool(tmp_path)
+    store.put(Batch.of([record(number) for number in range(5)]))
+    (path,) = store.paths()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+
+    batch = store.load(path)
+    again = store.load(path)
+
+    assert batch is not None
+    assert batch.ids == ("id-0", "id-1", "id-2", "id-3")
+    assert again == batch
+    assert (store.folder / BROKEN / path.name).read_bytes() == whole[:-30]
+    assert len(list((store.folder / BROKEN).iterdir())) == 1
+
+
+def test_half_written_files_of_long_ago_are_swept_away(tmp_path: Path) -> None:
+    store = spool(tmp_path)
+    store.put(Batch.of([record(1)]))
+    old, new = store.folder / ".one.tmp", store.folder / ".two.tmp"
+    old.write_bytes(b"half")
+    new.write_bytes(b"half")
+    os.utime(old, (1, 1))
+
+    with store.claimed():
+        pass
+
+    assert (old.exists(), new.exists(), len(store.paths())) == (False, True, 1)
