@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +52,7 @@ class Endings:
 
     def watch(self) -> None:
         """Once, when the recording begins."""
-        self._handle_sigterm()
+        self.handle_sigterm()
         wrapt.wrap_function_wrapper(signal, "raise_signal", self._around_raise_signal)
         wrapt.wrap_function_wrapper(os, "kill", self._around_kill)
         for name in ("execv", "execve"):  # the others call these two
@@ -92,14 +91,13 @@ class Endings:
     def _on_celery_child_end(self, **_: Any) -> None:
         self._deliver()
 
-    def _handle_sigterm(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
+    def handle_sigterm(self) -> None:
+        """Take SIGTERM where nobody has; on any thread but the main one, this does nothing."""
         try:
             if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 signal.signal(signal.SIGTERM, self._deliver_and_end)
         except ValueError:
-            return  # a sub-interpreter
+            return  # not the main thread, or a sub-interpreter
 
     def _deliver_and_end(self, number: int, frame: types.FrameType | None) -> None:
         self._deliver()
@@ -137,6 +135,18 @@ class Endings:
 
 def _ends_the_process(number: object) -> bool:
     return number in ENDING_SIGNALS and signal.getsignal(number) is signal.SIG_DFL  # type: ignore[arg-type]
+
+
+def can_wait() -> bool:
+    """Whether this thread may wait for others. gevent and eventlet run signal handlers in their hub, and who waits there
+    waits for ever: it is the hub that would let the others go on."""
+    local = sys.modules.get("gevent._hub_local")
+    hub = None if local is None else local.get_hub_if_exists()
+    if hub is not None and sys.modules["gevent"].getcurrent() is hub:
+        return False
+    hubs = sys.modules.get("eventlet.hubs")
+    hub = None if hubs is None else getattr(hubs._threadlocal, "hub", None)
+    return hub is None or sys.modules["greenlet"].getcurrent() is not hub.greenlet
 
 
 def _is_program(path: object) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from honeyhive_autoinstrument._faults import LOGGER_NAME, faults, harmless, log
 from honeyhive_autoinstrument.activation import bootstrap
-from honeyhive_autoinstrument.activation.endings import Endings
+from honeyhive_autoinstrument.activation.endings import Endings, can_wait
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.config import Config
@@ -69,7 +69,7 @@ class Runtime:
         self._session_for: tuple[str | None, str | None] = (None, None)
         self._said: set[str] = set()
         self._started_ms = time.time() * 1000
-        self._endings = Endings(at_exit, before_exec, after_failed_exec)
+        self._endings = Endings(deliver_at_end, before_exec, after_failed_exec)
         self.settings: dict[str, Any] = {}
         """What `init()` was given so far."""
 
@@ -139,6 +139,15 @@ class Runtime:
             if self._pipeline is not None:
                 self._pipeline.close(0)
             raise
+
+    @harmless("take SIGTERM", None)
+    def take_sigterm(self) -> None:
+        """See that a SIGTERM ends the process only when everything is out or on disk, where nobody else has taken it."""
+        self._endings.handle_sigterm()
+
+    def shut_down_at_end(self) -> None:
+        """Shut down in the time that the settings give, where waiting is possible."""
+        self.shut_down(self.config.exit_timeout if can_wait() else 0)
 
     def go_on(self) -> None:
         """After `shut_down`, where the process did not end after all."""
@@ -310,11 +319,19 @@ def uninstrument() -> None:
         _runtime.uninstrument()
 
 
-@harmless("deliver at exit", None)
 def at_exit() -> None:
     """Called when the interpreter ends, after the program's own exit handlers."""
     if _runtime is not None:
-        _runtime.shut_down(_runtime.config.exit_timeout)
+        # LiteLLM may have come on another thread, which cannot do this; a SIGTERM must not cut short what follows.
+        _runtime.take_sigterm()
+        deliver_at_end()
+
+
+@harmless("deliver at the end", None)
+def deliver_at_end() -> None:
+    """This process ends: bring out what can be brought out in the time, keep the rest on disk."""
+    if _runtime is not None:
+        _runtime.shut_down_at_end()
 
 
 @harmless("deliver before exec", False)
@@ -322,7 +339,7 @@ def before_exec() -> bool:
     """The process becomes another program: for ours it is the end. False: it has ended before."""
     if _runtime is None or _runtime.is_shut_down:
         return False
-    _runtime.shut_down(_runtime.config.exit_timeout)
+    _runtime.shut_down_at_end()
     return True
 
 
@@ -348,6 +365,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _activation
+    _activation = threading.RLock()
     if _runtime is not None:
         _runtime.after_fork_in_child()
 

@@ -1,0 +1,92 @@
+"""Forks and pools of the standard library: a child has locks, a queue and threads of its own, and what its parent has not
+sent yet stays the parent's."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.honeyhive import FakeHoneyHive
+from tests.processes.conftest import ENDED_WITHIN_S, READY_WITHIN_S, Start, check_each_arrived_once
+
+pytestmark = pytest.mark.timeout(180)
+
+HOLDERS = {"Runtime", "Uploader", "Spool", "HttpSink", "Redactor", "Faults"}
+"""Some of the classes that have locks; the program finds the others by itself."""
+FORKS_WITHIN_S = 5.0
+"""A fork may wait a little for what must not be cut in half, never until another thread is done with it."""
+
+
+@pytest.mark.parametrize(
+    ("durability", "holders"),
+    [("on_failure", HOLDERS), ("always", HOLDERS | {"Journal"})],
+    ids=["on_failure", "always"],
+)
+def test_a_fork_while_any_lock_is_held_hangs_nobody_and_loses_and_repeats_nothing(
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path, durability: str, holders: set[str]
+) -> None:
+    program = start("python", "fork_locks.py", HONEYHIVE_DURABILITY=durability)
+    program.wait_for("all forked", within_s=120)
+    status = program.wait(ENDED_WITHIN_S)
+    forks: list[dict[str, Any]] = [json.loads(line) for line in program.said.splitlines() if line.startswith("{")]
+
+    assert status == 0
+    assert {fork["owner"] for fork in forks} >= holders, [fork["lock"] for fork in forks]
+    assert [fork for fork in forks if fork["status"] != 0] == [], program.said
+    assert [fork for fork in forks if fork["took_s"] > FORKS_WITHIN_S] == []
+    names = [fork["lock"] for fork in forks]
+    check_each_arrived_once(
+        fake_honeyhive, home, ["before", *(f"{who} {name}" for name in names for who in ("child", "parent"))]
+    )
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_every_task_of_every_kind_of_child_arrives_once(
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path, method: str
+) -> None:
+    program = start("python", "pools.py", method)
+    status = program.wait(READY_WITHIN_S)
+
+    answered = program.said.split("\n")[:-1]
+    assert status == 0, program.said
+    assert Counter(line.split()[0] for line in answered) == {"pool": 6, "process": 1, "executor": 3}, program.said
+    check_each_arrived_once(fake_honeyhive, home, ["parent", *answered])
+
+
+def test_each_generation_of_a_double_fork_delivers_its_own(
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path
+) -> None:
+    program = start("python", "double_fork.py")
+    program.wait_for("the grandchild has asked")
+    status = program.wait(ENDED_WITHIN_S)
+
+    assert status == 0
+    assert "a child ended with 0" in program.said
+    check_each_arrived_once(
+        fake_honeyhive, home, ["parent before", "parent after", "child before", "child after", "grandchild"]
+    )
+
+
+def test_fifty_children_forked_while_another_thread_is_asking_lose_and_repeat_nothing(
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path
+) -> None:
+    program = start("python", "fork_storm.py", HONEYHIVE_LINGER="0.05")
+    status = program.wait(READY_WITHIN_S)
+
+    assert status == 0, program.said
+    assert "children ended with [0]" in program.said, program.said
+    asked_by_thread = int(program.said.partition("the thread asked ")[2].split()[0])
+    assert asked_by_thread >= 50, "the thread was asking all the while"
+    check_each_arrived_once(
+        fake_honeyhive,
+        home,
+        [
+            "first",
+            *(f"child {number}" for number in range(50)),
+            *(f"thread {number}" for number in range(asked_by_thread)),
+        ],
+    )
