@@ -63,10 +63,14 @@ class Pipeline:
     def before_fork(self) -> None:
         """Hold what must not be cut in half; see Encoder."""
         self._encoder.before_fork()
+        for uploader in self._uploaders.values():
+            uploader.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._encoder.after_fork_in_parent()
+        for uploader in self._uploaders.values():
+            uploader.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Fresh queues, locks and threads. Assigns only."""

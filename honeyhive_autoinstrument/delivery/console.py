@@ -25,3 +25,12 @@ class ConsoleSink:
 
     def close(self) -> None:
         """Nothing of ours to close."""
+
+    def before_fork(self) -> None:
+        """Nothing to hold."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was held."""
+
+    def after_fork(self) -> None:
+        """Nothing of the parent's."""

@@ -19,7 +19,7 @@ from honeyhive_autoinstrument.delivery.holdings import Hand, Holdings, T, read_t
 from honeyhive_autoinstrument.delivery.journal import Journal
 from honeyhive_autoinstrument.delivery.ledger import DropReason
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record, Sink
-from honeyhive_autoinstrument.delivery.spool import Spool
+from honeyhive_autoinstrument.delivery.spool import Spool, written_ns
 
 TRIES_IN_MEMORY = 3
 """Then the Batch goes to disk, where it waits without a limit on tries."""
@@ -54,6 +54,7 @@ class Courier(Generic[T]):
         """Files that are sent and could not be removed."""
         self.is_closing = False
         self.deadline = float("inf")
+        self._closing_since_ns = 0
 
     @property
     def has_failed(self) -> bool:
@@ -69,6 +70,7 @@ class Courier(Generic[T]):
         """The program wants to end: no pauses any more, and no second try after a failure."""
         self.is_closing = True
         self.deadline = deadline
+        self._closing_since_ns = time.time_ns()
         if self._holdings.waiting:
             self._breaker.release()  # what waits in memory gets its last try
 
@@ -125,6 +127,8 @@ class Courier(Generic[T]):
         else:
             if self._holdings.spooled(hand, batch, path):
                 self._leave_journal(batch)
+            else:
+                self._spool.remove(path)  # taken away meanwhile; who has it puts it to disk, too
         finally:
             self._being_written.discard(path)
 
@@ -261,6 +265,8 @@ class Courier(Generic[T]):
                 return
             if path in self._being_written or path in self._done_with:
                 continue  # by another worker, which has not counted it yet
+            if self.is_closing and written_ns(path) >= self._closing_since_ns:
+                return  # what threads that go on meanwhile put there would keep the end waiting
             batch = spool.load(path)
             if batch is None:
                 continue

@@ -85,7 +85,7 @@ class Holdings(Generic[T]):
         with self.lock:
             return bool(self._queue) or any(hand.path is None for hand in self._hands)
 
-    def is_owner_of_lock(self) -> bool:
+    def is_locked_here(self) -> bool:
         """Whether the calling thread is in the middle of a change: a signal's handler may find itself there."""
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
 

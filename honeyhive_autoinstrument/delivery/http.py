@@ -39,6 +39,8 @@ RETRIED = frozenset({408, 425, 429})
 NOT_ABOUT_AN_EVENT = frozenset({401, 402, 403, 404, 405, 407, 410, 421, 426, 451})
 """The key, the URL, the plan or a proxy on the way is wrong; every Event would be answered so."""
 CONNECT_TIMEOUT_S = 3.0
+FORK_WAIT_S = 1.0
+"""How long a fork waits for a client that is being made; that takes a twentieth of a second."""
 HURRIED_CONNECT_S = 0.4
 """At the end of a program: a server that cannot be reached at once is not waited for."""
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -65,6 +67,10 @@ class HttpSink:
         # What is said of an answer reaches logs and files; a server may repeat the key in it.
         self._redactor = Redactor(max_content_bytes=MAX_DETAIL_BYTES, secrets=(api_key,))
         self._lock = threading.RLock()
+        """Held for a few instructions only."""
+        self._opening = threading.Lock()
+        """Held while a client is made; OpenSSL has locks then that a forked child would inherit, and never get."""
+        self._is_held = False
         self._client: httpx.Client | None = None
         self._inherited: httpx.Client | None = None
         self._sessions: OrderedDict[str, None] = OrderedDict()
@@ -99,8 +105,7 @@ class HttpSink:
 
     def has_contact(self) -> bool:
         """False while every request under way is still looking for its server (a name, a connection)."""
-        with self._lock:
-            return self._in_contact > 0 or self._under_way == 0
+        return self._in_contact > 0 or self._under_way == 0
 
     def close(self) -> None:
         """Close the connections; a request that comes later opens new ones."""
@@ -109,9 +114,19 @@ class HttpSink:
         if client is not None:
             client.close()
 
+    def before_fork(self) -> None:
+        """No client is made while the process forks."""
+        self._is_held = self._opening.acquire(timeout=FORK_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._is_held:
+            self._opening.release()
+
     def after_fork(self) -> None:
         """In the child: sockets are the parent's and are left alone; the next request opens new ones."""
         self._lock = threading.RLock()
+        self._opening = threading.Lock()
         self._inherited = self._client  # kept, so that its sockets are not closed here with a ResourceWarning
         self._client = None
         self._sessions = OrderedDict()
@@ -202,9 +217,9 @@ class HttpSink:
             return _Answered(response.status_code, response.headers, _json_of(bytes(data)))
 
     def _open_client(self) -> httpx.Client:
-        with self._lock:
+        with self._opening:
             if self._client is None:
-                self._client = httpx.Client(
+                client = httpx.Client(
                     base_url=self._url,
                     headers={
                         "Authorization": f"Bearer {self._api_key}",
@@ -216,7 +231,8 @@ class HttpSink:
                     },
                     limits=httpx.Limits(max_connections=4, max_keepalive_connections=4, keepalive_expiry=KEEP_ALIVE_S),
                 )
-                put_under(self._client, self._deadline)
+                put_under(client, self._deadline)
+                self._client = client
             return self._client
 
     def _answer_of(self, answered: _Answered, path: str, ids: Sequence[str]) -> Answer:

@@ -107,6 +107,10 @@ class Journal:
         with self._lock:
             return all(each in self._segment_of for each in ids)
 
+    def is_locked_here(self) -> bool:
+        """Whether the calling thread is in the middle of an append: a signal's handler may find itself there."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
+
     def after_fork(self) -> None:
         """In the child: the files are the parent's."""
         for segment in {*self._segment_of.values(), *([self._current] if self._current is not None else [])}:

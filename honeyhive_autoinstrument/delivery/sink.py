@@ -103,3 +103,12 @@ class Sink(Protocol):
         """False while every request under way is still looking for its server. A program that ends waits no longer then."""
 
     def close(self) -> None: ...
+
+    def before_fork(self) -> None:
+        """Hold what must not be cut in half."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork(self) -> None:
+        """In the child: what is open is the parent's."""

@@ -117,8 +117,10 @@ class Spool:
             if self._owner is None:
                 make_private(self.folder)
                 path = self._owner_path(self._writer)
-                handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+                unlocked = path.with_suffix(TEMPORARY_SUFFIX)
+                handle = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
                 _try_lock(handle)
+                os.rename(unlocked, path)  # nobody sees it without its lock, and takes it for a dead process's
                 self._owner = handle
             return self.folder / f"{time.time_ns():020d}-{self._writer}-{next(self._numbers)}{JOURNAL_SUFFIX}"
 
@@ -208,6 +210,10 @@ class Spool:
                 self.remove(self._owner_path(self._writer))
         if owner is not None:
             os.close(owner)
+
+    def is_locked_here(self) -> bool:
+        """Whether the calling thread is in the middle of a change: a signal's handler may find itself there."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
 
     def after_fork(self) -> None:
         """In the child: the locks may be held by threads of the parent."""
@@ -308,7 +314,7 @@ class Spool:
         too_old_ns = self._now_ns() - int(self._max_age_s * 1e9)
         sizes: dict[Path, int] = {}
         for path in self.paths():
-            if EARLIEST_NS <= _written_ns(path) < too_old_ns:
+            if EARLIEST_NS <= written_ns(path) < too_old_ns:
                 self._drop(path, dropped)
             else:
                 sizes[path] = _size_of(path)
@@ -421,7 +427,8 @@ def events_in(path: Path) -> int:
         return 0
 
 
-def _written_ns(path: Path) -> int:
+def written_ns(path: Path) -> int:
+    """When a file was written, in ns since 1970, from its name; 0 where it does not say."""
     try:
         return int(path.name.partition("-")[0])
     except ValueError:

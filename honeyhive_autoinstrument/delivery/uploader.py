@@ -201,8 +201,9 @@ class Uploader(Generic[T]):
 
         Called again while it waits (a signal's handler), it waits no longer and puts the rest to disk at once.
         """
-        # A signal's handler may run in the middle of a submit; nobody could work while it waits with the lock held.
-        is_interrupting = self._holdings.is_owner_of_lock()
+        # A signal's handler may run in the middle of a submit; nobody could work while it waits with a lock held.
+        places = (self._holdings, self._journal, self._spool)
+        is_interrupting = any(place is not None and place.is_locked_here() for place in places)
         with self._lock:
             is_first = not self._courier.is_closing
             if is_first:
@@ -249,6 +250,16 @@ class Uploader(Generic[T]):
         with self._lock:
             return self._holdings.ledger.as_dict(pending=self._holdings.pending())
 
+    def before_fork(self) -> None:
+        """Hold what must not be cut in half."""
+        if self._sink is not None:
+            self._sink.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._sink is not None:
+            self._sink.after_fork_in_parent()
+
     def after_fork(self) -> None:
         """In the child: fresh queue, locks and threads. What the parent had queued stays the parent's."""
         self._make_fresh()
@@ -256,9 +267,8 @@ class Uploader(Generic[T]):
             self._journal.after_fork()
         if self._spool is not None:
             self._spool.after_fork()
-        after_fork = getattr(self._sink, "after_fork", None)
-        if after_fork is not None:
-            after_fork()
+        if self._sink is not None:
+            self._sink.after_fork()
 
     def _is_busy(self) -> bool:
         """Whether a worker has something to bring out now; what is read back from disk is no such thing."""

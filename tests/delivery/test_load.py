@@ -28,7 +28,7 @@ CALLS = 200_000
 MIB = 1024 * 1024
 QUEUE_MAX_BYTES = 64 * MIB
 """The setting's default."""
-BESIDE_THE_QUEUE = 64 * MIB
+BESIDE_THE_QUEUE = 128 * MIB
 """What may be taken on top: estimates that are too small, events being built, batches on their way, and what Python's
 allocator does not give back."""
 SPOOL_MAX_BYTES = 32 * MIB

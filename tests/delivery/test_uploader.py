@@ -50,6 +50,15 @@ class MemorySink:
     def close(self) -> None:
         pass
 
+    def before_fork(self) -> None:
+        pass
+
+    def after_fork_in_parent(self) -> None:
+        pass
+
+    def after_fork(self) -> None:
+        pass
+
 
 def encode(number: int) -> Record:
     return Record(id=f"id-{number}", body=b"{}", session_id="s", session_body=b"{}")
