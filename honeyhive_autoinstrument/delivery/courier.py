@@ -259,21 +259,29 @@ class Courier(Generic[T]):
             self._journal.settle(batch.ids)
 
     def _replay(self, spool: Spool) -> None:
+        while self._replay_once(spool):
+            pass  # the keeper may have put more there meanwhile
+
+    def _replay_once(self, spool: Spool) -> bool:
+        """One pass over the folder. True: everything went well, and there may be more."""
+        has_sent = False
         for path in spool.replayable():
             is_late = read_ticks() >= self.deadline
             if self.is_parked() or is_late or self._holdings.queued >= self._enough_queued:
-                return
+                return False
             if path in self._being_written or path in self._done_with:
                 continue  # by another worker, which has not counted it yet
             if self.is_closing and written_ns(path) >= self._closing_since_ns:
-                return  # what threads that go on meanwhile put there would keep the end waiting
+                return False  # what threads that go on meanwhile put there would keep the end waiting
             batch = spool.load(path)
             if batch is None:
                 continue
             if not self._deliver_and_release(self._holdings.take_file(batch, path)):
-                return
+                return False
             if not spool.remove(path):
                 self._done_with.add(path)
+            has_sent = True
+        return has_sent
 
     def _deliver_and_release(self, hand: Hand[T]) -> bool:
         """True: the Hand is settled, and its file, if it has one, is done with."""

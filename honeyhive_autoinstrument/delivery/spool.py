@@ -45,10 +45,14 @@ ASIDE_SHARE = 8
 """What is set aside takes no more than this part of the Spool's room: what can still be sent needs it more."""
 MEASURED_FOR_S = 10.0
 """How long a look at the folder's size holds; what other processes put there meanwhile is not seen."""
+FULL_SHARE = 0.97
+"""Where a Spool counts as full; a Batch that is thinned is on disk twice for a moment."""
 ROOM_SHARE = 0.9
 """A Spool that is full is thinned down to this part of its limit at once, and not for each Batch anew."""
 THIN_EVENT_BYTES = 2048
 """What is left of an Event in a Spool that is full: ids, times, counts, and the head and tail of its texts."""
+THICK = 1.25
+"""A Batch is worth thinning whose Events are by this factor longer."""
 ABANDONED_S = 3600.0
 """A temporary file that is older was left by a process that was killed as it wrote."""
 EARLIEST_NS = 1_767_225_600 * 10**9
@@ -88,6 +92,8 @@ class Spool:
         self._owner: int | None = None
         """Handle of the file that says that this process lives."""
         self._bytes = 0
+        self._granted = 0
+        """Bytes that threads were given room for and are writing now."""
         self._measured_until = 0.0
         self._thinned: set[Path] = set()
         self._began = (time.time_ns(), time.monotonic_ns())
@@ -105,7 +111,12 @@ class Spool:
         data = encode_batch(batch)
         with self._lock:
             dropped = self._make_room(len(data))
-        self._write(path or self.new_path(batch), data)
+            self._granted += len(data)
+        try:
+            self._write(path or self.new_path(batch), data)
+        finally:
+            with self._lock:
+                self._granted -= len(data)
         return dropped
 
     def new_journal(self) -> Path:
@@ -222,6 +233,7 @@ class Spool:
             self._owner = None
         self._writer = _new_writer()
         self._lock = threading.RLock()
+        self._granted = 0
         self._replaying = threading.Lock()
 
     @contextlib.contextmanager
@@ -308,7 +320,8 @@ class Spool:
     def _make_room(self, needed: int) -> list[Path]:
         """Room for so many bytes: the oldest Batches lose their long texts, and only then go altogether."""
         self._bytes += needed
-        if time.monotonic() < self._measured_until and self._bytes <= self._max_bytes:
+        full = int(self._max_bytes * FULL_SHARE)
+        if time.monotonic() < self._measured_until and self._bytes <= full:
             return []
         dropped: list[Path] = []
         too_old_ns = self._now_ns() - int(self._max_age_s * 1e9)
@@ -318,10 +331,10 @@ class Spool:
                 self._drop(path, dropped)
             else:
                 sizes[path] = _size_of(path)
-        total = sum(sizes.values()) + sum(map(_size_of, journals(self.folder)))
+        total = self._granted + sum(sizes.values()) + sum(map(_size_of, journals(self.folder)))
         for folder in (REJECTED, BROKEN):
             total += self._bound(self.folder / folder, MAX_REJECTED)
-        if total + needed > self._max_bytes:
+        if total + needed > full:
             room = int(self._max_bytes * ROOM_SHARE) - needed
             for shrink in (self._thin, lambda path: self._drop(path, dropped)):
                 for path in list(sizes):
@@ -346,7 +359,7 @@ class Spool:
 
     def _thin(self, path: Path) -> None:
         """Cut the texts of a Batch's Events to head and tail."""
-        if path in self._thinned:
+        if path in self._thinned or _size_of(path) < THICK * THIN_EVENT_BYTES * events_in(path):
             return
         self._thinned.add(path)
         batch = self.peek(path)

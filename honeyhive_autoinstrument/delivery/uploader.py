@@ -389,7 +389,7 @@ class Uploader(Generic[T]):
     def _idle_s(self) -> float:
         if self._holdings.waiting:
             return SHORT_IDLE_S
-        return PROBE_S / 2 if self._courier.has_failed else IDLE_S
+        return PROBE_S / 2 if self._courier.has_failed or self._holdings.ledger.spooled else IDLE_S
 
     def _call_help(self) -> None:
         if self._holdings.queued >= self._limits.batch_max_events and len(self._threads) < self._limits.workers:

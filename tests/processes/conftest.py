@@ -58,13 +58,13 @@ class Program:
             assert time.monotonic() < deadline, f"did not say {text!r} {times} times:\n{self.said[-4000:]}"
             time.sleep(0.02)
 
-    def end(self, number: signal.Signals, *, within_s: float = ENDED_WITHIN_S, whole_group: bool = False) -> int:
+    def end(self, number: signal.Signals, *, within_s: float = ENDED_WITHIN_S, to_all: bool = False) -> int:
         """Ask it to end, wait until it and all its children have, and return its status.
 
-        :param whole_group: as a terminal does with Ctrl-C; a supervisor asks the parent only.
+        :param to_all: as a terminal does with Ctrl-C; a supervisor asks the parent only.
         """
         assert living(self.process.pid), f"it is gone already:\n{self.said[-4000:]}"
-        if whole_group:
+        if to_all:
             os.killpg(self.process.pid, number)
         else:
             self.process.send_signal(number)

@@ -49,53 +49,43 @@ def test_no_event_of_a_single_process_is_lost_wherever_it_imports_litellm(
     check_each_arrived_once(fake_honeyhive, home, server.answered)
 
 
-@pytest.mark.parametrize(
-    ("number", "whole_group"),
-    [
-        pytest.param(signal.SIGTERM, False, id="SIGTERM to the parent"),
-        pytest.param(signal.SIGINT, True, id="Ctrl-C in a terminal"),
-    ],
-)
-def test_no_event_of_any_worker_is_lost(
-    serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, number: signal.Signals, whole_group: bool
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_no_event_of_any_worker_is_lost_when_the_parent_is_ended(
+    serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, number: signal.Signals
 ) -> None:
     server = serve(*UVICORN, "--workers", WORKERS, "asgi_app:app", imports=WORKERS)
     server.ask_until(lambda pids: len(pids) == WORKERS, "request")
     server.ask(*LAST)
     assert len(fake_honeyhive.events) < len(server.answered), "nothing was unsent at the end"
 
-    assert server.end(number, whole_group=whole_group) == 0
+    assert server.end(number) == 0
     check_each_arrived_once(fake_honeyhive, home, server.answered)
 
 
-def test_no_event_is_lost_when_the_parent_ends_a_worker_that_is_delivering_after_ctrl_c(
-    serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path
+@pytest.mark.parametrize(
+    "delay_s", [pytest.param(0, id="a quick server", marks=pytest.mark.slow), pytest.param(2, id="a slow server")]
+)
+def test_no_event_is_lost_when_after_ctrl_c_the_parent_ends_workers_that_may_be_delivering(
+    serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, delay_s: int
 ) -> None:
     # Ctrl-C reaches all of them; the parent sends its workers a SIGTERM within half a second.
     server = serve(*UVICORN, "--workers", WORKERS, "asgi_app:app", imports=WORKERS)
     server.ask_until(lambda pids: len(pids) == WORKERS, "request")
     server.ask(*LAST)
-    fake_honeyhive.misbehave(delay_s=2)
+    fake_honeyhive.misbehave(delay_s=delay_s)
 
-    assert server.end(signal.SIGINT, whole_group=True) == 0
+    assert server.end(signal.SIGINT, to_all=True) == 0
     # What was on its way may be kept as well; it then goes out again under the same id.
     assert {*asked(fake_honeyhive), *kept(home)} == set(server.answered)
 
 
-@pytest.mark.parametrize(
-    ("number", "whole_group"),
-    [
-        pytest.param(signal.SIGTERM, False, id="SIGTERM to the parent"),
-        pytest.param(signal.SIGINT, True, id="Ctrl-C in a terminal", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_event_of_a_process_that_a_changed_file_replaces_is_lost(
     serve: Serve,
     fake_honeyhive: FakeHoneyHive,
     home: Path,
     tmp_path: Path,
     number: signal.Signals,
-    whole_group: bool,
 ) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
@@ -108,5 +98,5 @@ def test_no_event_of_a_process_that_a_changed_file_replaces_is_lost(
     server.ask_until(lambda pids: bool(pids - before), "meanwhile")
     server.ask(*LAST)
 
-    assert server.end(number, whole_group=whole_group) == 0
+    assert server.end(number) == 0
     check_every_answer_has_arrived(fake_honeyhive, home, server)
