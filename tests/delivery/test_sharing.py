@@ -163,6 +163,7 @@ def test_twenty_processes_that_replay_one_folder_at_once_send_each_file_once(
 
 
 @pytest.mark.skipif(not LOCKS.exists(), reason="who holds a lock is told by Linux only")
+@pytest.mark.slow
 def test_when_those_that_send_are_killed_the_others_send_the_rest(
     env: dict[str, str], crowd: Crowd, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:

@@ -342,6 +342,7 @@ def held_up_s(environ: dict[str, str], tmp_path: Path, way: Way, allowed_s: floa
     return min(found_s)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", SLOW, ids=lambda way: way.__name__)
 def test_a_server_that_answers_slowly_holds_the_end_up_for_the_exit_timeout_at_most(
     environ: dict[str, str], tmp_path: Path, way: Way
@@ -357,6 +358,7 @@ def test_the_exit_timeout_is_a_setting(environ: dict[str, str], tmp_path: Path) 
     assert held_up_s(environ, tmp_path, never_answers, allowed_s, HONEYHIVE_EXIT_TIMEOUT="1") <= allowed_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", UNREACHABLE, ids=lambda way: way.__name__)
 def test_a_server_that_cannot_be_reached_hardly_holds_the_end_up(
     environ: dict[str, str], tmp_path: Path, way: Way

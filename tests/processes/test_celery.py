@@ -85,8 +85,8 @@ def _is_written(path: Path) -> bool:
     [
         pytest.param(PREFORK, CHILDREN, "module", id="prefork"),
         pytest.param(PREFORK, CHILDREN, "task", id="prefork, LiteLLM imported by tasks", marks=pytest.mark.slow),
-        pytest.param(("--pool", "threads", "-c", "4"), 1, "module", id="threads"),
-        pytest.param(("--pool", "solo"), 1, "module", id="solo"),
+        pytest.param(("--pool", "threads", "-c", "4"), 1, "module", id="threads", marks=pytest.mark.slow),
+        pytest.param(("--pool", "solo"), 1, "module", id="solo", marks=pytest.mark.slow),
     ],
 )
 def test_no_event_of_any_task_is_lost_in_a_warm_shutdown_right_after_the_last_one(
@@ -108,6 +108,7 @@ def test_no_event_of_any_task_is_lost_in_a_warm_shutdown_right_after_the_last_on
     check_each_arrived_once(fake_honeyhive, home, worker.sent)
 
 
+@pytest.mark.slow
 def test_no_event_of_a_child_that_has_done_its_share_of_tasks_is_lost(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, tmp_path: Path
 ) -> None:

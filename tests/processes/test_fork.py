@@ -44,7 +44,9 @@ def test_a_fork_while_any_lock_is_held_hangs_nobody_and_loses_and_repeats_nothin
     )
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize(
+    "method", ["fork", *(pytest.param(name, marks=pytest.mark.slow) for name in ("forkserver", "spawn"))]
+)
 def test_every_task_of_every_kind_of_child_arrives_once(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, method: str
 ) -> None:
@@ -71,6 +73,7 @@ def test_each_generation_of_a_double_fork_delivers_its_own(
     )
 
 
+@pytest.mark.slow
 def test_fifty_children_forked_while_another_thread_is_asking_lose_and_repeat_nothing(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path
 ) -> None:

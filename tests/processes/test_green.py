@@ -35,6 +35,7 @@ def test_every_call_of_a_greenlet_is_recorded_when_the_program_ends_by_itself(
     check_each_arrived_once(fake_honeyhive, home, ASKED)
 
 
+@pytest.mark.slow
 def test_every_call_of_a_greenlet_has_arrived_or_is_kept_when_sigterm_ends_the_program(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, library: str
 ) -> None:
@@ -48,6 +49,7 @@ def test_every_call_of_a_greenlet_has_arrived_or_is_kept_when_sigterm_ends_the_p
     assert set(fake_honeyhive.arrivals.values()) <= {1}, "an event arrived twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["ends", "waits"])
 def test_without_a_server_every_call_of_a_greenlet_is_kept_and_the_program_ends_soon(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, library: str, then: str

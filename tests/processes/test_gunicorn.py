@@ -35,7 +35,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize(
     "variant",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "gthread, preloaded" else name for name in VARIANTS],
+    [name if name == "sync, preloaded" else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
 )
 def test_no_event_of_any_worker_is_lost_when_the_master_is_ended_right_after_the_last_answer(
     serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, variant: str
@@ -53,9 +53,9 @@ def test_no_event_of_any_worker_is_lost_when_the_master_is_ended_right_after_the
     check_each_arrived_once(fake_honeyhive, home, server.answered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "preload",
-    [pytest.param(("--preload",), id="preloaded"), pytest.param((), id="not preloaded", marks=pytest.mark.slow)],
+    "preload", [pytest.param(("--preload",), id="preloaded"), pytest.param((), id="not preloaded")]
 )
 def test_no_event_of_a_worker_that_max_requests_replaces_is_lost(
     serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, preload: tuple[str, ...]
@@ -70,6 +70,7 @@ def test_no_event_of_a_worker_that_max_requests_replaces_is_lost(
     check_every_answer_has_arrived(fake_honeyhive, home, server)
 
 
+@pytest.mark.slow
 def test_no_event_of_a_worker_that_a_changed_file_replaces_is_lost(
     serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, tmp_path: Path
 ) -> None:

@@ -30,10 +30,10 @@ UVICORN = ("uvicorn", "--host", "127.0.0.1", "--port", "{port}")
     ("number", "status", "imports"),
     [
         pytest.param(signal.SIGTERM, -signal.SIGTERM, "module", id="SIGTERM, with the application"),
-        pytest.param(signal.SIGTERM, -signal.SIGTERM, "loop", id="SIGTERM, by a request"),
-        pytest.param(signal.SIGTERM, -signal.SIGTERM, "thread", id="SIGTERM, on a thread"),
+        pytest.param(signal.SIGTERM, -signal.SIGTERM, "loop", id="SIGTERM, by a request", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, -signal.SIGTERM, "thread", id="SIGTERM, on a thread", marks=pytest.mark.slow),
         # uvicorn takes the KeyboardInterrupt that SIGINT becomes for itself.
-        pytest.param(signal.SIGINT, 0, "module", id="SIGINT, with the application"),
+        pytest.param(signal.SIGINT, 0, "module", id="SIGINT, with the application", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 0, "loop", id="SIGINT, by a request", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 0, "thread", id="SIGINT, on a thread", marks=pytest.mark.slow),
     ],
@@ -79,6 +79,7 @@ def test_no_event_is_lost_when_after_ctrl_c_the_parent_ends_workers_that_may_be_
     assert {*asked(fake_honeyhive), *kept(home)} == set(server.answered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_event_of_a_process_that_a_changed_file_replaces_is_lost(
     serve: Serve,
