@@ -137,7 +137,7 @@ def test_a_key_in_the_environment_is_hidden(run: Run, tmp_path: Path) -> None:
     assert b"my key is [hidden]" in batch.read_bytes()
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "does not take this key"), (400, "refused an event")])
+@pytest.mark.parametrize(("status", "said"), [(401, "does not take this key"), (400, "refused 1 event")])
 def test_a_key_that_the_server_repeats_is_in_no_log_and_no_file(
     recording: Recording, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int, said: str
 ) -> None:

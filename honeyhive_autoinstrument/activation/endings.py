@@ -14,6 +14,7 @@ process ends.
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -86,7 +87,12 @@ class Endings:
             if process is None or util is None:
                 continue
             if type(process.current_process()).__name__ != "_MainProcess":
-                util.Finalize(None, self._deliver, exitpriority=LAST)
+                util.Finalize(None, self._deliver_at_end_of_child, exitpriority=LAST)
+
+    def _deliver_at_end_of_child(self) -> None:
+        # Its parent may lose patience (uvicorn's after half a second), and ask it to end while it does.
+        self.handle_sigterm()
+        self._deliver()
 
     def _on_celery_child_end(self, **_: Any) -> None:
         self._deliver()
@@ -100,6 +106,15 @@ class Endings:
             return  # not the main thread, or a sub-interpreter
 
     def _deliver_and_end(self, number: int, frame: types.FrameType | None) -> None:
+        if _threads_are_greenlets():
+            # This runs in the hub, or in whichever greenlet is running; who waits here keeps those from working for whom
+            # it waits. A second signal ends the program at once: it may never give way to others.
+            signal.signal(number, signal.SIG_DFL)
+            _thread.start_new_thread(self._end, (number,))
+        else:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
         self._deliver()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -133,20 +148,13 @@ class Endings:
                 self._after_failed_exec()
 
 
+def _threads_are_greenlets() -> bool:
+    """Whether gevent or eventlet has put its own threads in the place of the system's."""
+    return _thread.start_new_thread.__module__ != "_thread"
+
+
 def _ends_the_process(number: object) -> bool:
     return number in ENDING_SIGNALS and signal.getsignal(number) is signal.SIG_DFL  # type: ignore[arg-type]
-
-
-def can_wait() -> bool:
-    """Whether this thread may wait for others. gevent and eventlet run signal handlers in their hub, and who waits there
-    waits for ever: it is the hub that would let the others go on."""
-    local = sys.modules.get("gevent._hub_local")
-    hub = None if local is None else local.get_hub_if_exists()
-    if hub is not None and sys.modules["gevent"].getcurrent() is hub:
-        return False
-    hubs = sys.modules.get("eventlet.hubs")
-    hub = None if hubs is None else getattr(hubs._threadlocal, "hub", None)
-    return hub is None or sys.modules["greenlet"].getcurrent() is not hub.greenlet
 
 
 def _is_program(path: object) -> bool:

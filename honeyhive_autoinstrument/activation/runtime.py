@@ -18,7 +18,7 @@ from typing import Any
 
 from honeyhive_autoinstrument._faults import LOGGER_NAME, faults, harmless, log
 from honeyhive_autoinstrument.activation import bootstrap
-from honeyhive_autoinstrument.activation.endings import Endings, can_wait
+from honeyhive_autoinstrument.activation.endings import Endings
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.config import Config
@@ -144,10 +144,6 @@ class Runtime:
     def take_sigterm(self) -> None:
         """See that a SIGTERM ends the process only when everything is out or on disk, where nobody else has taken it."""
         self._endings.handle_sigterm()
-
-    def shut_down_at_end(self) -> None:
-        """Shut down in the time that the settings give, where waiting is possible."""
-        self.shut_down(self.config.exit_timeout if can_wait() else 0)
 
     def go_on(self) -> None:
         """After `shut_down`, where the process did not end after all."""
@@ -331,7 +327,7 @@ def at_exit() -> None:
 def deliver_at_end() -> None:
     """This process ends: bring out what can be brought out in the time, keep the rest on disk."""
     if _runtime is not None:
-        _runtime.shut_down_at_end()
+        _runtime.shut_down(_runtime.config.exit_timeout)
 
 
 @harmless("deliver before exec", False)
@@ -339,7 +335,7 @@ def before_exec() -> bool:
     """The process becomes another program: for ours it is the end. False: it has ended before."""
     if _runtime is None or _runtime.is_shut_down:
         return False
-    _runtime.shut_down_at_end()
+    _runtime.shut_down(_runtime.config.exit_timeout)
     return True
 
 

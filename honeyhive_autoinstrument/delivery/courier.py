@@ -114,6 +114,11 @@ class Courier(Generic[T]):
         if hand.path is not None and len(batch) == hand.taken:
             hand.is_left_on_disk = self._holdings.spooled(hand, batch, hand.path)
             return
+        if self.is_closing and self._journal is not None and self._journal.holds(batch.ids):
+            self._holdings.spooled(
+                hand, batch, None
+            )  # a later process finds them there; a second file would double them
+            return
         path = self._spool.new_path(batch)
         with self._holdings.lock:
             if not self._holdings.is_held(hand):
@@ -230,18 +235,17 @@ class Courier(Generic[T]):
         """
         :param at_the_end: why the Events are lost if the program ends now.
         """
-        if not self.is_closing:
-            self._holdings.wait(hand, batch)
-        elif self._journal is not None and self._journal.holds(batch.ids):
-            self._holdings.spooled(hand, batch, None)  # a later process finds them there
-        else:
+        if self.is_closing:
             self._holdings.dropped(hand, batch, at_the_end)
+        else:
+            self._holdings.wait(hand, batch)
 
     def _reject(self, hand: Hand[T], batch: Batch, why: str) -> None:
         faults.say(
             "rejected",
-            "HoneyHive refused %d event(s): %s. They are set aside%s; the others go on.",
+            "HoneyHive refused %d event%s: %s. What it refuses is set aside%s; the others go on.",
             len(batch),
+            "s" if len(batch) != 1 else "",
             why,
             f" in {self._spool.folder}" if self._spool is not None else "",
         )

@@ -107,15 +107,25 @@ class Journal:
         with self._lock:
             return all(each in self._segment_of for each in ids)
 
+    def leave(self) -> None:
+        """What is still in it is a later process's, or this one's under another name (`Spool.close`)."""
+        with self._lock:
+            self._close_files()
+            self._current = None
+            self._segment_of = {}
+
     def is_locked_here(self) -> bool:
         """Whether the calling thread is in the middle of an append: a signal's handler may find itself there."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
 
     def after_fork(self) -> None:
         """In the child: the files are the parent's."""
+        self._close_files()
+        self._make_fresh()
+
+    def _close_files(self) -> None:
         for segment in {*self._segment_of.values(), *([self._current] if self._current is not None else [])}:
             os.close(segment.handle)
-        self._make_fresh()
 
     def _open(self) -> _Segment:
         path = self._spool.new_journal()

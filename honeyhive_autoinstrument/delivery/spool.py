@@ -214,11 +214,12 @@ class Spool:
             replaying.release()
 
     def close(self) -> None:
-        """This process writes no journal any more."""
+        """The journals that this process has written are left to who replays the folder next, be it this one."""
         with self._lock:
             owner, self._owner = self._owner, None
-            if owner is not None and not any(_writer_of(path) == self._writer for path in journals(self.folder)):
-                self.remove(self._owner_path(self._writer))
+            writer, self._writer = self._writer, _new_writer()
+            if owner is not None and not any(_writer_of(path) == writer for path in journals(self.folder)):
+                self.remove(self._owner_path(writer))
         if owner is not None:
             os.close(owner)
 

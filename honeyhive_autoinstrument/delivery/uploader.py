@@ -219,6 +219,8 @@ class Uploader(Generic[T]):
                 self._keep_now(hand)
         if self._spool is not None and is_first:
             with guarded("close the journal"):
+                if self._journal is not None:
+                    self._journal.leave()
                 self._spool.close()
         if self._sink is not None and is_first:
             with guarded("close the connections"):

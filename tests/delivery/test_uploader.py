@@ -405,6 +405,28 @@ def test_durable_items_beyond_the_queue_are_kept_on_disk_and_not_dropped(spool: 
     assert_adds_up(line.stats())
 
 
+def test_what_is_left_of_durable_items_at_close_stays_in_one_place_and_is_sent_by_the_next(spool: Spool) -> None:
+    sink = MemorySink()
+    sink.may_answer.clear()
+    line = uploader(sink, spool, is_durable=True)
+    for number in range(30):
+        line.submit(number)
+    sink.is_asked.wait(10)
+
+    line.close(0.05)
+
+    kept = [each for path in (*spool.paths(), *journals(spool.folder)) for each in getattr(spool.peek(path), "ids", ())]
+    assert sorted(kept) == sorted(f"id-{number}" for number in range(30))
+    assert (line.stats()["spooled"], line.stats()["pending"]) == (30, 0)
+    sink.may_answer.set()
+    heir = MemorySink()
+    follower = uploader(heir, Spool(str(spool.folder.parent.parent), "somewhere", max_bytes=1 << 20, max_age_s=1000))
+    follower.submit(99)
+    wait_until(lambda: len(heir.taken) == 31, what="all of it, and one more")
+    wait_until(lambda: journals(spool.folder) == [], what="an empty folder")
+    follower.close(5)
+
+
 def test_while_every_worker_waits_for_the_server_the_rest_goes_to_disk_in_time(spool: Spool) -> None:
     sink = MemorySink()
     sink.may_answer.clear()

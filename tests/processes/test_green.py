@@ -50,16 +50,15 @@ def test_every_call_of_a_greenlet_has_arrived_or_is_kept_when_sigterm_ends_the_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("then", ["ends", "waits"])
+@pytest.mark.parametrize(("then", "status"), [("ends", 0), ("waits", -signal.SIGTERM), ("kills", -signal.SIGTERM)])
 def test_without_a_server_every_call_of_a_greenlet_is_kept_and_the_program_ends_soon(
-    start: Start, fake_honeyhive: FakeHoneyHive, home: Path, library: str, then: str
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path, library: str, then: str, status: int
 ) -> None:
     fake_honeyhive.stop()
     program = start("python", "greenlets.py", library, then)
     program.wait_for("answered 64")
 
-    if then == "ends":
-        assert program.wait(UNREACHABLE_S + ENDS_S) == 0
-    else:
-        assert program.end(signal.SIGTERM, within_s=UNREACHABLE_S + ENDS_S) == -signal.SIGTERM
+    if then == "waits":
+        program.process.send_signal(signal.SIGTERM)
+    assert program.wait(UNREACHABLE_S + ENDS_S) == status
     assert sorted(kept(home)) == sorted(ASKED)

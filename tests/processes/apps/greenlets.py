@@ -1,5 +1,6 @@
 """Patches the standard library with its first argument (gevent, eventlet), then asks from many greenlets, and a last few
-times when those are sent. Then it does as its second argument says: `ends`, or `waits` to be killed."""
+times when those are sent. Then it does as its second argument says: `ends`; or `waits` to be killed; or, when a server
+cannot be reached, `kills` itself from the greenlet that says so."""
 
 import sys
 
@@ -13,6 +14,9 @@ else:
 
     eventlet.monkey_patch()
 
+import logging  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
 import time  # noqa: E402
 
 import litellm  # noqa: E402
@@ -34,8 +38,18 @@ if library == "gevent":
     answers = Pool(10).map(ask, TEXTS)
 else:
     answers = list(eventlet.GreenPool(10).imap(ask, TEXTS))
-honeyhive_autoinstrument.flush(5)
+if then != "kills":
+    honeyhive_autoinstrument.flush(5)
 answers += [ask(f"last {number}") for number in range(4)]
 print("answered", answers.count("heard"), flush=True)
 if then == "waits":
+    time.sleep(60)
+if then == "kills":
+
+    class Killing(logging.Handler):
+        def emit(self, record):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    logging.getLogger("honeyhive_autoinstrument").addHandler(Killing())
+    honeyhive_autoinstrument.flush(5)
     time.sleep(60)
