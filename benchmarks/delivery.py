@@ -29,8 +29,8 @@ BENCHMARK = "delivery"
 
 EVENT_BYTES = 2048
 BATCH = 100
-IN_FLIGHT = 8000
-"""Events submitted and not settled, at most: well below the queue's 20 000."""
+IN_FLIGHT = 4000
+"""Events submitted and not settled, at most: well below the share of the queue from which on events go to disk."""
 CHECK_EVERY = 200
 """Calls between two looks at the ledger."""
 DISTINCT = 2000

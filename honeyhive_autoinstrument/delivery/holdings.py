@@ -22,6 +22,9 @@ read_ticks = time.monotonic
 T = TypeVar("T")
 
 
+EMPTY = Batch(())
+
+
 class Hand(Generic[T]):
     """What one worker is busy with: items not built yet, then the Batch of them, less what is settled."""
 
@@ -90,14 +93,14 @@ class Holdings(Generic[T]):
         return bool(self.lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
 
     def add(self, item: T | Record, size: int) -> int:
-        """Queue an item; how many there are then, 0 where there is no room for it. The caller counts it as created."""
-        with self.lock:
-            queued = len(self._queue) + 1
-            if queued > self._max_events or self._queued_bytes + size > self._max_bytes:
-                return 0
-            self._queue.append((item, size, read_ticks()))
-            self._queued_bytes += size
-            return queued
+        """Queue an item; how many there are then, 0 where there is no room for it. The caller has the lock, and counts the
+        item as created."""
+        queued = len(self._queue) + 1
+        if queued > self._max_events or self._queued_bytes + size > self._max_bytes:
+            return 0
+        self._queue.append((item, size, read_ticks()))
+        self._queued_bytes += size
+        return queued
 
     def is_pressed(self, share: float, oldest_s: float) -> bool:
         """Whether the queue is fuller than this share of its bounds, or its oldest item has waited longer."""
@@ -244,7 +247,7 @@ class Holdings(Generic[T]):
     def _settle(self, hand: Hand[T], batch: Batch) -> bool:
         if hand not in self._hands or hand.batch is None:
             return False
-        hand.batch = hand.batch.without(batch.ids)
+        hand.batch = EMPTY if batch is hand.batch else hand.batch.without(batch.ids)
         return True
 
 

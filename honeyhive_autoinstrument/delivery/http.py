@@ -14,7 +14,6 @@ import encodings.idna  # noqa: F401  (looked up by name with the first host name
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +54,9 @@ MAX_SESSIONS_KNOWN = 10_000
 """Session rows known to exist; the POST is idempotent, so a forgotten one only costs a request."""
 
 
+NO_EVENTS = Batch(())
+
+
 class HttpSink:
     """Sends Batches to a HoneyHive server. Safe from several threads."""
 
@@ -89,10 +91,9 @@ class HttpSink:
                     return answer
                 self._remember(session_id)
         events = b'{"events":[' + b",".join(record.body for record in batch.records) + b"]}"
-        ids = batch.ids
-        answer = self._post("/events/batch" if self._is_legacy else "/v1/events/batch", events, ids)
+        answer = self._post("/events/batch" if self._is_legacy else "/v1/events/batch", events, batch)
         if answer.outcome is Outcome.UNAUTHORISED and not self._is_legacy and self._speaks_legacy(batch):
-            return self._post("/events/batch", events, ids)
+            return self._post("/events/batch", events, batch)
         return answer
 
     def hurry(self, seconds: float) -> None:
@@ -176,9 +177,9 @@ class HttpSink:
             while len(self._sessions) > MAX_SESSIONS_KNOWN:
                 self._sessions.popitem(last=False)
 
-    def _post(self, path: str, body: bytes, ids: Sequence[str] = ()) -> Answer:
+    def _post(self, path: str, body: bytes, batch: Batch = NO_EVENTS) -> Answer:
         """
-        :param ids: of the Events in the body, as far as their storing is in question.
+        :param batch: the Events in the body, as far as their storing is in question.
         """
         contact = _Contact(self)
         try:
@@ -196,7 +197,7 @@ class HttpSink:
                 outcome=Outcome.RETRY_LATER,
                 detail=self._redactor.text(f"cannot reach {self._url}{path}: {type(error).__name__}: {error}"),
             )
-        return self._answer_of(answered, path, ids)
+        return self._answer_of(answered, path, batch)
 
     def _exchange(self, path: str, body: bytes, contact: _Contact) -> _Answered:
         """
@@ -235,10 +236,10 @@ class HttpSink:
                 self._client = client
             return self._client
 
-    def _answer_of(self, answered: _Answered, path: str, ids: Sequence[str]) -> Answer:
+    def _answer_of(self, answered: _Answered, path: str, batch: Batch) -> Answer:
         status = answered.status
-        stored = _stored_of(answered.json, ids)
-        if status == 200 and (stored is None or len(stored) >= len(ids)):
+        stored = _stored_of(answered.json, batch)
+        if status == 200 and (stored is None or len(stored) >= len(batch)):
             return Answer(outcome=Outcome.DELIVERED)
         detail = self._redactor.text(f"{self._url}{path} answered {status} {_message_of(answered.json)}".rstrip())
         if stored and status in (200, 500):
@@ -315,15 +316,15 @@ def _names_size(body: Any) -> bool:
     return "too large" in text or "too big" in text or "exceeds" in text
 
 
-def _stored_of(body: Any, ids: Sequence[str]) -> tuple[str, ...] | None:
+def _stored_of(body: Any, batch: Batch) -> tuple[str, ...] | None:
     """Those of our Events that an answer names as stored; None if it does not speak of them, or names as many as were sent
     under ids of its own."""
     named = body.get("event_ids") if isinstance(body, dict) else None
     if not isinstance(named, list):
         return None
-    wanted = frozenset(ids)
+    wanted = frozenset(batch.ids)
     stored = tuple(each for each in named if isinstance(each, str) and each in wanted)
-    return None if not stored and len(named) >= len(ids) else stored
+    return None if not stored and len(named) >= len(batch) else stored
 
 
 def _json_of(data: bytes) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import email
+import errno
 import json
 import select
 import socket
@@ -12,6 +13,7 @@ import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -162,7 +164,7 @@ class Server:
                 self.open.discard(request)
                 super().shutdown_request(request)
 
-        self._server = Quiet(("127.0.0.1", self.port), Handler)
+        self._server = _bound(lambda: Quiet(("127.0.0.1", self.port), Handler))
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -271,6 +273,18 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, Any]:
         else:
             fields[name] = value
     return fields
+
+
+def _bound(make: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """A server that starts again wants its port back; an outgoing connection of somebody else's may have it for a while."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return make()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _cut(connection: socket.socket) -> None:

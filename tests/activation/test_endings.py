@@ -1,0 +1,134 @@
+"""Ways in which a program ends without exit handlers: everything has arrived, and it ends as it would without us."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BIN, Run
+from tests.fakes.honeyhive import FakeHoneyHive
+
+LAUNCHER = BIN / "honeyhive-instrument"
+ASK = (
+    "import os, signal, sys, litellm\n"
+    "def ask(text):\n"
+    "    litellm.completion(model='gpt-4o', messages=[{'role': 'user', 'content': text}], mock_response='y')\n"
+)
+LONG_LINGER = {"HONEYHIVE_LINGER": "30"}
+"""What is asked is surely unsent at the end."""
+
+
+def asked(server: FakeHoneyHive) -> list[str]:
+    return sorted(event["inputs"]["chat_history"][0]["content"] for event in server.events)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "os.execv(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(7)'])",
+        "os.execve(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(7)'], dict(os.environ))",
+        "os.execlp('python', 'python', '-c', 'print(1); raise SystemExit(7)')",
+    ],
+    ids=["execv", "execve", "execlp"],
+)
+def test_a_program_that_becomes_another_has_sent_what_it_had(
+    run: Run, fake_honeyhive: FakeHoneyHive, call: str
+) -> None:
+    result = run(LAUNCHER, "python", "-c", f"{ASK}ask('before'); {call}", env={**fake_honeyhive.env, **LONG_LINGER})
+
+    assert (result.status, result.out) == (7, "1\n")
+    assert asked(fake_honeyhive) == ["before"]
+    assert set(fake_honeyhive.arrivals.values()) == {1}
+
+
+def test_a_program_that_could_not_become_another_is_recorded_on(
+    run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
+) -> None:
+    no_program = tmp_path / "no_program"
+    no_program.write_bytes(b"\x00garbage")
+    no_program.chmod(0o755)
+    code = (
+        f"{ASK}ask('before')\n"
+        "try:\n"
+        f"    os.execv({str(no_program)!r}, ['no_program'])\n"
+        "except OSError as error:\n"
+        "    print(type(error).__name__, error.errno)\n"
+        "ask('after')\n"
+    )
+
+    result = run(LAUNCHER, "python", "-c", code, env={**fake_honeyhive.env, **LONG_LINGER})
+
+    assert (result.status, result.out) == (0, "OSError 8\n")
+    assert asked(fake_honeyhive) == ["after", "before"]
+    assert set(fake_honeyhive.arrivals.values()) == {1}
+
+
+def test_looking_for_a_program_that_is_nowhere_ends_no_stream(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = (
+        f"{ASK}stream = litellm.completion(model='gpt-4o', messages=[{{'role': 'user', 'content': 'x'}}],"
+        " mock_response='one two three', stream=True)\n"
+        "next(stream)\n"
+        "try:\n"
+        "    os.execvp('no-such-program-anywhere', ['x'])\n"
+        "except FileNotFoundError:\n"
+        "    print('not found')\n"
+        "for _ in stream: pass\n"
+    )
+
+    result = run(LAUNCHER, "python", "-c", code, env=fake_honeyhive.env)
+
+    assert (result.status, result.out) == (0, "not found\n")
+    (event,) = fake_honeyhive.events
+    assert event["metadata"]["stream_ending"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["signal.raise_signal(signal.SIGTERM)", "os.kill(os.getpid(), signal.SIGTERM)"],
+    ids=["raise_signal", "kill"],
+)
+def test_a_program_that_ends_itself_by_a_signal_has_sent_what_it_had(
+    run: Run, fake_honeyhive: FakeHoneyHive, call: str
+) -> None:
+    code = f"{ASK}ask('before'); signal.signal(signal.SIGTERM, signal.SIG_DFL); {call}"
+
+    result = run(LAUNCHER, "python", "-c", code, env={**fake_honeyhive.env, **LONG_LINGER})
+
+    assert result.status == -signal.SIGTERM
+    assert asked(fake_honeyhive) == ["before"]
+
+
+def test_a_signal_that_the_program_handles_itself_ends_nothing(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = (
+        f"{ASK}signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "ask('before'); signal.raise_signal(signal.SIGTERM); os.kill(os.getpid(), signal.SIGTERM); ask('after')\n"
+    )
+
+    result = run(LAUNCHER, "python", "-c", code, env={**fake_honeyhive.env, **LONG_LINGER})
+
+    assert (result.status, result.out) == (0, "handled\nhandled\n")
+    assert asked(fake_honeyhive) == ["after", "before"]
+
+
+def test_what_is_wrapped_of_the_standard_library_looks_and_fails_as_before(run: Run) -> None:
+    code = (
+        "import os, signal, inspect\n{load}"
+        "for each in (os.execv, os.execve, os.kill, signal.raise_signal):\n"
+        "    print(each.__name__, each.__module__, inspect.signature(each), inspect.isbuiltin(each))\n"
+        "    print(each in os.supports_fd)\n"
+        "wrong = [lambda: os.execv(), lambda: os.kill('x', 1), lambda: signal.raise_signal(999)]\n"
+        "wrong.append(lambda: os.execv('', ['x']))\n"
+        "for call in wrong:\n"
+        "    try:\n"
+        "        call()\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+
+    bare = run("python", "-c", code.format(load=""))
+    wrapped = run(LAUNCHER, "python", "-c", code.format(load="import litellm\n"))
+
+    assert bare.out.count("\n") == 12
+    assert wrapped.out == bare.out
