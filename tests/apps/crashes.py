@@ -215,6 +215,8 @@ output = os.open(order["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 os.dup2(output, 1)
 os.dup2(output, 2)
+# A shell that started the tests in the background has them ignore Ctrl-C, and they hand that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 faulthandler.register(signal.SIGUSR1, all_threads=True)  # the test asks a process that hangs where it is
 honeyhive_autoinstrument.init(
     api_key=order["key"],
