@@ -22,15 +22,17 @@ class Breaker:
         self._random_unit = random_unit
         self._is_open = False
         self._parked_until = float("-inf")
+        self._paused_until = float("-inf")
+        """As long as a server has asked for; an answer to a request from before that does not end it."""
         self._probing_until = float("-inf")
 
     def is_parked(self, now: float) -> bool:
         """Whether nothing may go out at this time, in seconds of the owner's clock."""
-        return now < self._parked_until
+        return now < max(self._parked_until, self._paused_until)
 
     def may_send(self, now: float) -> bool:
         """Whether a Batch may go out. After a park only one may, until its answer is known: the probe."""
-        if now < self._parked_until:
+        if self.is_parked(now):
             return False
         if not self._is_open:
             return True
@@ -48,19 +50,26 @@ class Breaker:
             self._parked_until = float("-inf")
             return
         self.failures += 1
+        if answer.retry_after_s and self.failures >= BREAKER_AT:
+            self.pause(answer.retry_after_s, now)
         if answer.outcome is Outcome.UNAUTHORISED:
             self._is_open = True
             self.park(UNAUTHORISED_PROBE_S, now)
         elif self.failures >= BREAKER_AT:
             self._is_open = True
             # Spread, so that the processes of a fleet do not all knock at the moment when their server is back.
-            self.park(max(PROBE_S * (0.5 + self._random_unit()), answer.retry_after_s or 0.0), now)
+            self.park(PROBE_S * (0.5 + self._random_unit()), now)
 
     def park(self, seconds: float, now: float) -> None:
         """Let nothing out for so long."""
         self._parked_until = max(self._parked_until, now + seconds)
 
+    def pause(self, seconds: float, now: float) -> None:
+        """The same, because the server asks for it."""
+        self._paused_until = max(self._paused_until, now + seconds)
+
     def release(self) -> None:
-        """Forget the park; the next send may go out."""
+        """Forget park and pause; the next send may go out."""
+        self._paused_until = float("-inf")
         self._parked_until = float("-inf")
         self._probing_until = float("-inf")

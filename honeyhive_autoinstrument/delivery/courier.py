@@ -181,7 +181,8 @@ class Courier(Generic[T]):
                 return answer
             wait_s = delay_s(tries, answer.retry_after_s, self._random)
             if read_ticks() + wait_s - began > MEMORY_S:
-                self._park(wait_s)
+                with self._holdings.lock:
+                    self._breaker.pause(wait_s, read_ticks())
                 return answer
             if not self._pause(wait_s):
                 return answer

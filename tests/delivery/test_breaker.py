@@ -81,6 +81,16 @@ def test_a_refused_key_is_probed_once_a_minute_from_the_first_answer_on() -> Non
     assert [parked.may_send(UNAUTHORISED_PROBE_S) for _ in range(2)] == [True, False]
 
 
+def test_an_answer_to_an_earlier_request_does_not_end_the_pause_that_the_server_asks_for() -> None:
+    paused = breaker()
+    paused.learn(Answer(outcome=Outcome.RETRY_LATER, retry_after_s=200), 0.0)
+    paused.pause(200, 0.0)
+
+    paused.learn(DELIVERED, 0.1)
+
+    assert (paused.may_send(199.9), paused.may_send(200.0)) == (False, True)
+
+
 def test_a_refused_event_is_no_failure_of_the_server() -> None:
     parked = after(BREAKER_AT - 1)
 
