@@ -102,15 +102,7 @@ class Measured:
             size_of=lambda record: len(record.body),
             sink=HttpSink(url=self._url, api_key=KEY, timeout_s=config.timeout),
             spool=None,
-            limits=Limits(
-                queue_max_events=config.queue_max_events,
-                queue_max_bytes=config.queue_max_bytes,
-                batch_max_events=BATCH,
-                batch_max_bytes=config.batch_max_bytes,
-                linger_s=config.linger,
-                workers=config.workers,
-                request_s=config.timeout,
-            ),
+            limits=Limits.of(config),
         )
 
         def send(count: int) -> None:

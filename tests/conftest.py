@@ -148,6 +148,15 @@ def app(name: str) -> str:
     return str(APPS / name)
 
 
+def order_from(process: subprocess.Popen[str], text: str) -> None:
+    """Have asks_on_demand.py ask for this, and wait until it has its answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{text}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == f"{text}\n"
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 20, what: str = "the condition") -> None:
     """Wait for a condition, with a deadline."""
     deadline = time.monotonic() + seconds

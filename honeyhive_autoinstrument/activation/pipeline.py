@@ -85,15 +85,7 @@ class Pipeline:
             size_of=_size_of,
             sink=sink,
             spool=spool if config.durability != "memory" or sink is None else None,
-            limits=Limits(
-                queue_max_events=config.queue_max_events,
-                queue_max_bytes=config.queue_max_bytes,
-                batch_max_events=config.batch_max_events,
-                batch_max_bytes=config.batch_max_bytes,
-                linger_s=config.linger,
-                workers=config.workers,
-                request_s=config.timeout,
-            ),
+            limits=Limits.of(config),
             is_durable=config.durability == "always",
         )
 

@@ -89,6 +89,8 @@ class Spool:
         self._replaying = threading.Lock()
         self._numbers = itertools.count()
         self._writer = _new_writer()
+        self._owning = threading.RLock()
+        """Guards the owner's file. Not `_lock`: that is held while room is made, and an append must not wait for it."""
         self._owner: int | None = None
         """Handle of the file that says that this process lives."""
         self._bytes = 0
@@ -124,7 +126,7 @@ class Spool:
 
         :raises OSError: the disk is full or not writable.
         """
-        with self._lock:
+        with self._owning:
             if self._owner is None:
                 make_private(self.folder)
                 path = self._owner_path(self._writer)
@@ -215,7 +217,7 @@ class Spool:
 
     def close(self) -> None:
         """The journals that this process has written are left to who replays the folder next, be it this one."""
-        with self._lock:
+        with self._owning:
             owner, self._owner = self._owner, None
             writer, self._writer = self._writer, _new_writer()
             if owner is not None and not any(_writer_of(path) == writer for path in journals(self.folder)):
@@ -225,7 +227,8 @@ class Spool:
 
     def is_locked_here(self) -> bool:
         """Whether the calling thread is in the middle of a change: a signal's handler may find itself there."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]  # as threading's own Condition asks
+        locks = (self._lock, self._owning)
+        return any(lock._is_owned() for lock in locks)  # type: ignore[attr-defined]  # as threading's own Condition asks
 
     def after_fork(self) -> None:
         """In the child: the locks may be held by threads of the parent."""
@@ -234,6 +237,7 @@ class Spool:
             self._owner = None
         self._writer = _new_writer()
         self._lock = threading.RLock()
+        self._owning = threading.RLock()
         self._granted = 0
         self._replaying = threading.Lock()
 

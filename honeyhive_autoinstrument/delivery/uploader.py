@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 from honeyhive_autoinstrument._faults import faults, guarded
+from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.breaker import PROBE_S
 from honeyhive_autoinstrument.delivery.courier import MEMORY_S, Courier
 from honeyhive_autoinstrument.delivery.holdings import Hand, Holdings, T, read_ticks
@@ -58,6 +59,19 @@ class Limits:
     workers: int
     request_s: float
     """How long one request may take."""
+
+    @classmethod
+    def of(cls, config: Config) -> Limits:
+        """The bounds that the settings give."""
+        return cls(
+            queue_max_events=config.queue_max_events,
+            queue_max_bytes=config.queue_max_bytes,
+            batch_max_events=config.batch_max_events,
+            batch_max_bytes=config.batch_max_bytes,
+            linger_s=config.linger,
+            workers=config.workers,
+            request_s=config.timeout,
+        )
 
 
 class Uploader(Generic[T]):

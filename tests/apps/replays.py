@@ -63,15 +63,7 @@ def upload():
         size_of=len,
         sink=HttpSink(url=config.api_url, api_key=config.api_key, timeout_s=config.timeout),
         spool=spool,
-        limits=Limits(
-            queue_max_events=config.queue_max_events,
-            queue_max_bytes=config.queue_max_bytes,
-            batch_max_events=config.batch_max_events,
-            batch_max_bytes=config.batch_max_bytes,
-            linger_s=config.linger,
-            workers=config.workers,
-            request_s=config.timeout,
-        ),
+        limits=Limits.of(config),
     )
     deadline = time.monotonic() + ENDED_WITHIN_S
     own = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.sink import Batch, Record
 from tests.apps.replays import record_of, spool_of
-from tests.conftest import BIN, Run, app, wait_until
+from tests.conftest import BIN, Run, app, order_from, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
 
 LAUNCHER = BIN / "honeyhive-instrument"
@@ -104,12 +105,7 @@ def program(command: list[str], env: dict[str, str], errors: Path) -> Iterator[C
     )
     copier.stdin.close()
 
-    def order(text: str) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{text}\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == f"{text}\n"
+    order = functools.partial(order_from, process)
 
     try:
         yield order

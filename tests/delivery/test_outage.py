@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import honeyhive_autoinstrument
 from honeyhive_autoinstrument.delivery.spool import events_in
-from tests.conftest import BIN, Recording, Run, app, wait_until
+from tests.conftest import BIN, Recording, Run, app, order_from, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
 from tests.fakes.provider import FakeProvider
 
@@ -41,12 +42,7 @@ def test_a_server_killed_in_mid_run_gets_everything_once_from_a_later_process(
     assert process.stdin is not None
     assert process.stdout is not None
 
-    def order(text: str) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{text}\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == f"{text}\n"
+    order = functools.partial(order_from, process)
 
     for number in range(5):
         order(f"up {number}")

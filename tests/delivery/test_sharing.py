@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.sink import Batch
 from tests.apps.replays import record_of, spool_of
-from tests.conftest import BIN, Run, app, wait_until
+from tests.conftest import BIN, Run, app, order_from, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
 from tests.fakes.server import RESET, Reply, Request
 
@@ -215,12 +216,7 @@ def test_honeyhive_events_send_and_an_instrumented_program_share_a_folder(
         text=True,
     )
 
-    def order(text: str) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{text}\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == f"{text}\n"
+    order = functools.partial(order_from, process)
 
     try:
         order("before")

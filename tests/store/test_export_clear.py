@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pty
@@ -21,7 +22,7 @@ import pytest
 from honeyhive_autoinstrument.delivery.sink import Batch, Record
 from honeyhive_autoinstrument.delivery.spool import LOCAL, Spool, destination_name
 from tests.apps.replays import SESSION, record_of
-from tests.conftest import BIN, Finished, Run, app, wait_until
+from tests.conftest import BIN, Finished, Run, app, order_from, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
 from tests.fakes.server import Reply, Request
 
@@ -330,12 +331,7 @@ def program(env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], Order]
         text=True,
     )
 
-    def order(text: str) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{text}\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == f"{text}\n"
+    order = functools.partial(order_from, process)
 
     try:
         yield process, order
