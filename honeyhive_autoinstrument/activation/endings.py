@@ -18,6 +18,8 @@ import _thread
 import os
 import signal
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +32,10 @@ ENDING_SIGNALS = frozenset(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
 """Signals that end a process by default and that somebody sends for that. Not SIGKILL, which nothing may delay."""
+PUT_OFF_S = 0.002
+"""A signal that finds its thread in the middle of our own work comes again so much later; that work takes microseconds."""
+MAX_PUT_OFF = 250
+"""Then it is taken as it comes: the work hangs, on a disk perhaps."""
 LAST = -100
 """Priority of a finalizer: after all others, as theirs may make calls."""
 
@@ -38,14 +44,21 @@ class Endings:
     """Sees to it that a process delivers before it ends. One for the Runtime; what it wraps stays wrapped."""
 
     def __init__(
-        self, deliver: Callable[[], None], before_exec: Callable[[], bool], after_failed_exec: Callable[[], None]
+        self,
+        deliver: Callable[[], None],
+        is_amid_work: Callable[[], bool],
+        before_exec: Callable[[], bool],
+        after_failed_exec: Callable[[], None],
     ) -> None:
         """
-        :param deliver: bring out what can be brought out, keep the rest. None of the three raises for a failure of ours.
+        :param deliver: bring out what can be brought out, keep the rest. None of these raises for a failure of ours.
+        :param is_amid_work: whether the calling thread is in the middle of work of ours, which `deliver` could not wait for.
         :param before_exec: the same; says whether there was something to end.
         :param after_failed_exec: begin again.
         """
         self._deliver = deliver
+        self._is_amid_work = is_amid_work
+        self._times_put_off = 0
         self._before_exec = before_exec
         self._after_failed_exec = after_failed_exec
         self._known: set[str] = set()
@@ -111,8 +124,19 @@ class Endings:
             # it waits. A second signal ends the program at once: it may never give way to others.
             signal.signal(number, signal.SIG_DFL)
             _thread.start_new_thread(self._end, (number,))
-        else:
+        elif not self._put_off(number):
             self._end(number)
+
+    def _put_off(self, number: int) -> bool:
+        """Have the signal come again in a moment, if it came in the middle of work of ours."""
+        if self._times_put_off >= MAX_PUT_OFF or not self._is_amid_work():
+            return False
+        self._times_put_off += 1
+        try:
+            _thread.start_new_thread(_raise_again, (number, threading.get_ident()))
+        except RuntimeError:
+            return False  # the system has no thread left
+        return True
 
     def _end(self, number: int) -> None:
         self._deliver()
@@ -151,6 +175,14 @@ class Endings:
 def _threads_are_greenlets() -> bool:
     """Whether gevent or eventlet has put its own threads in the place of the system's."""
     return _thread.start_new_thread.__module__ != "_thread"
+
+
+def _raise_again(number: int, thread_id: int) -> None:
+    time.sleep(PUT_OFF_S)
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(thread_id, number)  # wakes the thread, whatever it waits for by then
+    else:
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _ends_the_process(number: object) -> bool:

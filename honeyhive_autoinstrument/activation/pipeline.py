@@ -51,6 +51,10 @@ class Pipeline:
         for uploader in self._uploaders.values():
             uploader.reopen()
 
+    def is_locked_here(self) -> bool:
+        """Whether the calling thread is in the middle of a change; see Uploader."""
+        return any(uploader.is_locked_here() for uploader in self._uploaders.values())
+
     def stats(self) -> dict[str, Any]:
         """The ledger of the first exporter, and of each under `exporters`."""
         ledgers = {name: uploader.stats() for name, uploader in self._uploaders.items()}

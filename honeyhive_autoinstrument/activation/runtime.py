@@ -69,7 +69,7 @@ class Runtime:
         self._session_for: tuple[str | None, str | None] = (None, None)
         self._said: set[str] = set()
         self._started_ms = time.time() * 1000
-        self._endings = Endings(deliver_at_end, before_exec, after_failed_exec)
+        self._endings = Endings(deliver_at_end, is_amid_work, before_exec, after_failed_exec)
         self.settings: dict[str, Any] = {}
         """What `init()` was given so far."""
 
@@ -144,6 +144,10 @@ class Runtime:
     def take_sigterm(self) -> None:
         """See that a SIGTERM ends the process only when everything is out or on disk, where nobody else has taken it."""
         self._endings.handle_sigterm()
+
+    def is_amid_work(self) -> bool:
+        """Whether the calling thread is in the middle of taking a Call, or the first one is being taken."""
+        return self._is_opening or (self._pipeline is not None and self._pipeline.is_locked_here())
 
     def go_on(self) -> None:
         """After `shut_down`, where the process did not end after all."""
@@ -328,6 +332,12 @@ def deliver_at_end() -> None:
     """This process ends: bring out what can be brought out in the time, keep the rest on disk."""
     if _runtime is not None:
         _runtime.shut_down(_runtime.config.exit_timeout)
+
+
+@harmless("look whether work of ours is interrupted", False)
+def is_amid_work() -> bool:
+    """Whether the calling thread is in the middle of taking a Call: a signal's handler may find itself there."""
+    return _runtime is not None and _runtime.is_amid_work()
 
 
 @harmless("deliver before exec", False)

@@ -23,6 +23,8 @@ from honeyhive_autoinstrument.delivery.spool import Spool, written_ns
 
 TRIES_IN_MEMORY = 3
 """Then the Batch goes to disk, where it waits without a limit on tries."""
+WRITING_S = 0.25
+"""How long the end of the process waits for a worker that is just writing a file."""
 MEMORY_S = 2.0
 """The same by time: what a killed process loses is no older than this, the linger and one request."""
 
@@ -49,7 +51,7 @@ class Courier(Generic[T]):
         self._enough_queued = enough_queued
         self._random = random.Random().random
         self._breaker = Breaker(self._random)
-        self._being_written: set[Path] = set()
+        self._being_written: dict[Path, Hand[T]] = {}
         self._done_with: set[Path] = set()
         """Files that are sent and could not be removed."""
         self.is_closing = False
@@ -123,19 +125,34 @@ class Courier(Generic[T]):
         with self._holdings.lock:
             if not self._holdings.is_held(hand):
                 return  # who has taken it puts it to disk
-            self._being_written.add(path)
+            self._being_written[path] = hand
         try:
             self._holdings.made_room(self._spool.put(batch, path))
         except OSError as error:
             self.say_disk_failed(error)
             self._keep_in_memory(hand, batch, DropReason.DISK_FAILED)
         else:
-            if self._holdings.spooled(hand, batch, path):
+            with self._holdings.lock:
+                # In one: a file is being written, or it is counted.
+                self._being_written.pop(path, None)
+                is_kept = self._holdings.spooled(hand, batch, path)
+            if is_kept:
                 self._leave_journal(batch)
             else:
                 self._spool.remove(path)  # taken away meanwhile; who has it puts it to disk, too
         finally:
-            self._being_written.discard(path)
+            self._being_written.pop(path, None)
+
+    def undo_writing(self) -> None:
+        """Remove the files of Hands that were taken from workers as they wrote: the process may end before they do."""
+        until = time.monotonic() + WRITING_S
+        while self._spool is not None and time.monotonic() < until:
+            nobodys = [path for path, hand in list(self._being_written.items()) if not self._holdings.is_held(hand)]
+            if not nobodys:
+                return
+            for path in nobodys:
+                self._spool.remove(path)
+            time.sleep(0.002)
 
     def catch_up(self) -> None:
         """Send what waits in memory and on disk, oldest first, as long as it goes well and nothing new is waiting."""

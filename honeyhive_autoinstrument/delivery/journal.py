@@ -47,6 +47,8 @@ class Journal:
         self._lock = threading.RLock()
         self._current: _Segment | None = None
         self._segment_of: dict[str, _Segment] = {}
+        self._left: set[str] = set()
+        """Ids of Events that were not settled when it was left; their files are replayed."""
         self._is_appending = False
 
     def append(self, record: Record) -> None:
@@ -105,13 +107,14 @@ class Journal:
     def holds(self, ids: Iterable[str]) -> bool:
         """Whether all of these Events are on disk here."""
         with self._lock:
-            return all(each in self._segment_of for each in ids)
+            return all(each in self._segment_of or each in self._left for each in ids)
 
     def leave(self) -> None:
         """What is still in it is a later process's, or this one's under another name (`Spool.close`)."""
         with self._lock:
             self._close_files()
             self._current = None
+            self._left.update(self._segment_of)
             self._segment_of = {}
 
     def is_locked_here(self) -> bool:

@@ -215,9 +215,7 @@ class Uploader(Generic[T]):
 
         Called again while it waits (a signal's handler), it waits no longer and puts the rest to disk at once.
         """
-        # A signal's handler may run in the middle of a submit; nobody could work while it waits with a lock held.
-        places = (self._holdings, self._journal, self._spool)
-        is_interrupting = any(place is not None and place.is_locked_here() for place in places)
+        is_interrupting = self.is_locked_here()  # then nobody could work while this waits
         with self._lock:
             is_first = not self._courier.is_closing
             if is_first:
@@ -231,6 +229,7 @@ class Uploader(Generic[T]):
         for hand in self._holdings.take_rest():
             with guarded("keep the rest on disk"):
                 self._keep_now(hand)
+        self._courier.undo_writing()
         if self._spool is not None and is_first:
             with guarded("close the journal"):
                 if self._journal is not None:
@@ -250,6 +249,12 @@ class Uploader(Generic[T]):
                 if self._spool is None
                 else f"they cannot be kept in {self._spool.folder}",
             )
+
+    def is_locked_here(self) -> bool:
+        """Whether the calling thread is in the middle of a change, of a submit for example: a signal's handler may find
+        itself there."""
+        places = (self._holdings, self._journal, self._spool)
+        return any(place is not None and place.is_locked_here() for place in places)
 
     def reopen(self) -> None:
         """Go on after `close`: the program did not end after all."""

@@ -100,6 +100,43 @@ def test_a_program_that_ends_itself_by_a_signal_has_sent_what_it_had(
     assert asked(fake_honeyhive) == ["before"]
 
 
+AMID_AN_APPEND = """
+import threading
+main = threading.get_ident()
+def strike():
+    while True:
+        frame = sys._current_frames()[main]
+        while frame is not None:
+            if frame.f_code.co_filename.endswith("journal.py"):
+                signal.pthread_kill(main, signal.SIGTERM)
+                return
+            frame = frame.f_back
+ask('first')
+threading.Thread(target=strike, daemon=True).start()
+number = 0
+while True:
+    number += 1
+    ask(f'{number:05}')
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a signal for one thread cannot be sent here")
+def test_a_signal_amid_our_own_work_still_ends_with_everything_sent_once(
+    run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
+) -> None:
+    env = {**fake_honeyhive.env, **LONG_LINGER, "HONEYHIVE_DURABILITY": "always"}
+
+    result = run(LAUNCHER, "python", "-c", ASK + AMID_AN_APPEND, env=env)
+
+    returned = [f"{int(number):05}" for number in result.out.split()]
+    assert result.status == -signal.SIGTERM
+    assert set(asked(fake_honeyhive)) >= {"first", *returned}
+    assert set(fake_honeyhive.arrivals.values()) == {1}
+    home = tmp_path / "home"
+    assert [*home.glob("spool/*/*.batch"), *home.glob("spool/*/*.journal")] == []
+
+
 def test_a_signal_that_the_program_handles_itself_ends_nothing(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
