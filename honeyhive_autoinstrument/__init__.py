@@ -3,7 +3,8 @@
 Importing the package costs nothing: every public name is resolved on first use. The one exception is a notebook, where
 `import honeyhive_autoinstrument` switches the recording on (a running IPython shell is how a notebook is recognised).
 
-Public face: `init`, `flush`, `shutdown`, `stats`, `uninstrument`, `__version__`.
+Public face: `init`, `flush`, `shutdown`, `stats`, `uninstrument`; `session`, `with_context`, `enrich`, `last_event_id`,
+`update_event`; `__version__`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,32 @@ if TYPE_CHECKING:
     from typing import Any
 
     from honeyhive_autoinstrument._version import __version__
+    from honeyhive_autoinstrument.activation.additions import enrich, last_event_id, update_event
     from honeyhive_autoinstrument.activation.runtime import flush, init, shutdown, stats, uninstrument
+    from honeyhive_autoinstrument.capture.scope import session, with_context
 
-__all__ = ["__version__", "flush", "init", "shutdown", "stats", "uninstrument"]
+__all__ = [
+    "__version__",
+    "init",
+    "flush",
+    "shutdown",
+    "stats",
+    "uninstrument",
+    "session",
+    "with_context",
+    "enrich",
+    "last_event_id",
+    "update_event",
+]
+
+_HOMES = {
+    "session": "capture.scope",
+    "with_context": "capture.scope",
+    "enrich": "activation.additions",
+    "last_event_id": "activation.additions",
+    "update_event": "activation.additions",
+}
+"""Where a public name lives, if not in `activation.runtime`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -26,9 +50,9 @@ def __getattr__(name: str) -> Any:
 
         return version
     if name in __all__:
-        from honeyhive_autoinstrument.activation import runtime
+        from importlib import import_module
 
-        return getattr(runtime, name)
+        return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'activation.runtime')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

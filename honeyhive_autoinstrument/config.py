@@ -8,11 +8,14 @@ Foundation: standard library only, imports no other room, never raises on a bad 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from honeyhive_autoinstrument.patterns import rules_of
 
 DEFAULT_API_URL = "https://api.dp1.us.honeyhive.ai"
 """Default of the official Python SDK since 1.0.1 (honeyhive_api.md 1.1)."""
@@ -51,6 +54,20 @@ class Config:
     """Record the provider's response headers that tell of limits and request ids."""
     attributes: tuple[tuple[str, str], ...] = ()
     """`key=value,key=value`, added to the metadata of every event."""
+    redact: tuple[str, ...] = ()
+    """Hide what matches: email, phone, card, iban, ssn, ip, or regular expressions of your own."""
+    mask: Callable[..., Any] | str | None = None
+    """`module:function`, or a function: is given each text's place and the text, answers what is sent instead."""
+    enrich: Callable[..., Any] | str | None = None
+    """`module:function`, or a function: is given a copy of each event, answers what is added to it."""
+    hook_timeout: float = 1.0
+    """Seconds that MASK, and ENRICH, may take for an event."""
+    sample_rate: float = 1.0
+    """Part of the sessions that is recorded, 0 to 1; whole sessions, the same ones in every process."""
+    sample_keep_errors: bool = True
+    """Record failed calls, and what they are part of, of the other sessions, too."""
+    sample_keep_slow: float | None = None
+    """The same for calls that take at least so many seconds."""
     max_content_bytes: int = 256 * KIB
     """A longer text field keeps head and tail, its size and its SHA-256."""
     max_event_bytes: int = 1 * MIB
@@ -82,6 +99,8 @@ class Config:
     debug: bool = False
     """Log what the recording does to stderr."""
 
+    is_redact_usable: bool = True
+    """False where REDACT could not be read: no contents are recorded until it can be."""
     is_url_usable: bool = True
     """False where a URL was given that is none. The default server is somebody else's then: nothing is sent to it."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -130,7 +149,7 @@ def setting_names() -> tuple[str, ...]:
     return tuple(each.name for each in dataclasses.fields(Config) if each.name not in NO_SETTINGS)
 
 
-NO_SETTINGS = ("is_url_usable", "origins", "notices")
+NO_SETTINGS = ("is_redact_usable", "is_url_usable", "origins", "notices")
 """Fields that tell of the settings and are none."""
 
 
@@ -146,6 +165,10 @@ ALSO_READ: Mapping[str, tuple[str, ...]] = {
 SAID_DEFAULTS = {
     "exporters": "honeyhive with a key, local without",
     "attributes": "none",
+    "redact": "none, and contents are not recorded until it is mended",
+    "mask": "none",
+    "enrich": "none",
+    "sample_keep_slow": "none",
     "api_key": "none: events stay in the local store",
     "api_url": "no server: events stay in the local store",
 }
@@ -177,7 +200,14 @@ class _Reader:
                 f"{self._origins['exporters']}: exporters has 'honeyhive', and there is no key; its events stay in the"
                 " local store. Set HONEYHIVE_API_KEY."
             )
-        return Config(**values, is_url_usable=is_url_usable, origins=self._origins, notices=tuple(self._notices))
+        is_redact_usable = not ("redact" in self._refused and self._origins["redact"] == "default")
+        return Config(
+            **values,
+            is_redact_usable=is_redact_usable,
+            is_url_usable=is_url_usable,
+            origins=self._origins,
+            notices=tuple(self._notices),
+        )
 
     def _value_of(self, name: str, default: Any) -> Any:
         given = self._arguments.get(name)
@@ -279,6 +309,27 @@ def _attributes(raw: Any) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _redact(raw: Any) -> tuple[str, ...]:
+    """A list; as text a JSON list, or one word a line, or words with commas between them."""
+    words: list[Any]
+    if not isinstance(raw, str):
+        words = list(raw)
+    elif raw.strip().startswith('["'):
+        words = json.loads(raw)
+    else:
+        words = raw.split("\n" if "\n" in raw.strip() else ",")
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("has something that is no text")
+    found = tuple(word.strip() for word in words if word.strip())
+    rules_of(found)
+    return found
+
+
+def _function(raw: Any) -> Callable[..., Any] | str:
+    # Whether it can be had is found out when it is needed: importing the program's modules now would be too early.
+    return raw if callable(raw) else str(raw).strip()
+
+
 def _folder(raw: Any) -> str:
     # Made absolute now: the program may change its folder later.
     if not isinstance(raw, str | os.PathLike):
@@ -301,6 +352,13 @@ PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "capture_raw": _flag,
     "capture_headers": _flag,
     "attributes": _attributes,
+    "redact": _redact,
+    "mask": _function,
+    "enrich": _function,
+    "hook_timeout": _number(0.01, 60, float),
+    "sample_rate": _number(0, 1, float),
+    "sample_keep_errors": _flag,
+    "sample_keep_slow": _number(0, 86_400, float),
     "max_content_bytes": _number(64, 64 * MIB, int),
     "max_event_bytes": _number(4 * KIB, 64 * MIB, int),
     "durability": _choice(DURABILITIES),

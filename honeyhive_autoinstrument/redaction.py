@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from honeyhive_autoinstrument.patterns import Rule
+
 HIDDEN = "[hidden]"
 
 CREDENTIAL_NAME = re.compile(
@@ -78,9 +80,12 @@ MAX_DEPTH = 40
 class Redactor:
     """Makes a value fit to leave the process. Safe from any thread once made; `learn` may be called at any time."""
 
-    def __init__(self, *, max_content_bytes: int, capture_content: bool = True, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, *, max_content_bytes: int, secrets: Iterable[str] = (), rules: Iterable[Rule] = ()) -> None:
+        """
+        :param rules: what the user wants hidden besides.
+        """
+        self._rules = tuple(rules)
         self._max_content_bytes = max_content_bytes
-        self.capture_content = capture_content
         self._lock = threading.RLock()  # re-entrant: a finalizer may redact in the middle of `learn`
         self._given = frozenset(filter(is_distinct, secrets))
         """Never forgotten."""
@@ -113,8 +118,10 @@ class Redactor:
         kind = type(value)
         if kind is str:
             return self.text(value)
-        if kind is int or kind is float or kind is bool or value is None:
+        if kind is float or kind is bool or value is None:
             return value
+        if kind is int:
+            return self._number(value) if self._rules else value
         if depth >= MAX_DEPTH:
             return "[too deep]"
         if kind is dict:
@@ -146,9 +153,23 @@ class Redactor:
         if "://" in text:
             text = URL_USERINFO.sub("", text)
             text = URL_KEY.sub(r"\1" + HIDDEN, text)
+        for rule in self._rules:
+            text = rule.apply(text)
         if len(text) > self._max_content_bytes or len(text) * 4 > self._max_content_bytes:
             return shorten(text, self._max_content_bytes)
         return text
+
+    def _number(self, value: int) -> int | str:
+        """A card's number may come as one."""
+        if abs(value) < SMALLEST_NUMBER:
+            return value
+        shown = str(value)
+        text = self.text(shown)
+        return value if text == shown else text
+
+
+SMALLEST_NUMBER = 10**6
+"""No number that somebody would have hidden is smaller."""
 
 
 def _may_hold_credential(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Encoder: an ended Call -> facts -> Event -> bytes. What Runtime hands to the uploaders as their `encode`.
+"""Encoder: an ended Call -> facts -> Event -> bytes. What Pipeline hands to the uploaders as their `encode`.
 
 Runs on worker threads. One Encoder lives as long as one set of settings.
 """
@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
+from uuid import uuid4
+
+import orjson
 
 from honeyhive_autoinstrument._faults import guarded
-from honeyhive_autoinstrument.capture.call import Call, uuid_of
+from honeyhive_autoinstrument.activation.sampling import is_kept
+from honeyhive_autoinstrument.activation.sessions import Sessions, root_of
+from honeyhive_autoinstrument.activation.user_functions import Enrich, Mask, UserFunction
+from honeyhive_autoinstrument.capture.additions import Update
+from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.sink import Record
 from honeyhive_autoinstrument.events.build import bare_event, build_event, session_row
-from honeyhive_autoinstrument.events.encode import encode
-from honeyhive_autoinstrument.events.facts import Session
+from honeyhive_autoinstrument.events.encode import encode, tolerable
+from honeyhive_autoinstrument.events.facts import CallFacts, Session
+from honeyhive_autoinstrument.events.ids import uuid_of
 from honeyhive_autoinstrument.events.schema import Event
+from honeyhive_autoinstrument.events.values import plain_of
 from honeyhive_autoinstrument.patches.library import (
     credentials_of_library,
     library_version,
@@ -26,30 +35,39 @@ from honeyhive_autoinstrument.patches.library import (
     provider_of,
     router_settings_of,
 )
+from honeyhive_autoinstrument.patterns import rules_of
 from honeyhive_autoinstrument.redaction import Redactor, is_credential_name
-
-MAX_SESSIONS = 10_000
-"""Session rows kept encoded; a service opens one for each of its requests."""
 
 FORK_WAIT_S = 1.0
 PRICE_WAIT_S = 2.0
 """How long the first price of another thread is waited for; an event without its price is better than none."""
 
+MAX_SAMPLED_OUT = 10_000
+"""Ids of events that were sampled out; what is added to them later goes nowhere."""
+
+CONTENT_KEY = "honeyhive_capture_content"
+"""In a call's metadata: whether its texts are recorded."""
+
 
 class Encoder:
-    """Makes Records of Calls, by the settings it was given."""
+    """Makes Records of Calls and Updates, by the settings it was given."""
 
-    def __init__(self, config: Config, process_session: Session) -> None:
+    def __init__(self, config: Config, process_session: Session, submit: Callable[[Update], object]) -> None:
+        """
+        :param submit: for an Update that a Call leads to.
+        """
         self._config = config
+        self._submit = submit
         self._attributes = dict(config.attributes)
         self._redactor = Redactor(
             max_content_bytes=config.max_content_bytes,
-            capture_content=config.capture_content,
             secrets=(*credentials_in_environment(), config.api_key or ""),
+            rules=rules_of(config.redact),
         )
-        self.process_session = process_session
-        """The Session of every Call that names none."""
-        self._sessions: dict[str, tuple[Session, bytes]] = {}
+        self.sessions = Sessions(config, process_session, self._encode_session)
+        self._mask = _function_of(config.mask, "mask", config, self._redactor, Mask)
+        self._enrich = _function_of(config.enrich, "enrich", config, self._redactor, Enrich)
+        self._sampled_out: OrderedDict[str, None] = OrderedDict()
         self._litellm_version: str | None = None
         with guarded("read LiteLLM's version"):
             self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
@@ -57,37 +75,27 @@ class Encoder:
         self._has_priced = False
         self._is_held = False
 
-    def __call__(self, call: Call) -> Record:
+    def __call__(self, item: Call | Update) -> Record | None:
+        """The Record; None for what is sampled out.
+
+        :raises Exception: when nothing at all can be made of it; parts that cannot be read are left out.
         """
-        :raises Exception: when nothing at all can be made of the Call; parts that cannot be read are left out.
-        """
-        with guarded("learn a call's credentials"):
-            around: Call | None = call
-            while around is not None:  # the keys of a chain's further models reach its first try's errors
-                self._redactor.learn(texts_in(around.secrets))
-                around = around.parent
-            if call.error is not None:
-                # Providers repeat keys in their answers, and a key need not have come with the call.
-                self._redactor.learn(texts_in(credentials_of_library()))
-        session, session_body = self._session_or_own(call)
-        facts = call.facts(session, provider_of, router_settings_of, self._litellm_version, self._attributes)
-        event: Event | None = None
-        with guarded("build an event"):
-            event = build_event(
-                facts,
-                source=self._config.source,
-                redactor=self._redactor,
-                capture_headers=self._config.capture_headers,
-                price=self._price,
-            )
-        if event is None:
-            event = bare_event(facts, source=self._config.source)
-        return Record(
-            id=event.event_id,
-            body=encode(event, max_bytes=self._config.max_event_bytes),
-            session_id=session.id,
-            session_body=session_body,
-        )
+        return self._record_of_update(item) if isinstance(item, Update) else self._record_of(item)
+
+    def start(self) -> None:
+        """Start the threads of the user's functions, while threads can be started."""
+        for each in self._user_functions():
+            each.start()
+
+    def close(self) -> None:
+        """They end when they are done."""
+        for each in self._user_functions():
+            each.close()
+
+    def counts_of_functions(self) -> dict[str, dict[str, int]]:
+        """How often MASK and ENRICH failed or took too long, where they are set."""
+        named = (("mask", self._mask), ("enrich", self._enrich))
+        return {name: dict(each.function.counts) for name, each in named if each is not None}
 
     def before_fork(self) -> None:
         """LiteLLM's first price imports many of its modules; a child forked in the middle of that would hang on them."""
@@ -99,38 +107,116 @@ class Encoder:
             self._first_price.release()
 
     def after_fork_in_child(self) -> None:
-        """The locks were taken in the parent."""
+        """The locks were taken in the parent, the threads are its."""
         self._first_price = threading.RLock()
         self._redactor.after_fork()
+        for each in self._user_functions():
+            each.after_fork()
 
-    def _session_or_own(self, call: Call) -> tuple[Session, bytes]:
-        with guarded("find a call's session"):
-            return self._session_of(call)
-        return self.process_session, self._encode_session(self.process_session)
+    def _record_of(self, call: Call) -> Record | None:
+        with guarded("learn a call's credentials"):
+            self._learn(call)
+        place = self.sessions.place_of(call)
+        session = place.session
+        if not is_kept(call, session.id, self._config):
+            self._note_sampled_out(uuid_of(call.number))
+            return None
+        session_body = self.sessions.row_of(session)
+        facts = call.facts(place, provider_of, router_settings_of, self._litellm_version, self._attributes)
+        event = self._event_of(facts, self._captures_content(call))
+        with guarded("tell what was added to a session"):
+            self._tell_scope(call, session)
+        return Record(
+            id=event.event_id,
+            body=encode(event, max_bytes=self._config.max_event_bytes),
+            session_id=session.id,
+            session_body=session_body,
+        )
 
-    def _session_of(self, call: Call) -> tuple[Session, bytes]:
-        """The Session that the outermost Call names, else that of the process; and its encoded row."""
-        while call.parent is not None:
-            call = call.parent
-        proxy = call.proxy
-        given = session_id_in(call.arguments) if proxy is None else proxy.session_id
-        session = self.process_session
-        if given is not None:
-            session_id, original_id = as_uuid(given)
-            session = Session(
-                id=session_id, name=original_id or session_id, started_ms=call.started_s * 1000, original_id=original_id
+    def _event_of(self, facts: CallFacts, captures_content: bool) -> Event:
+        event: Event | None = None
+        with guarded("build an event"):
+            event = build_event(
+                facts,
+                source=self._config.source,
+                redactor=self._redactor,
+                capture_content=captures_content,
+                capture_headers=self._config.capture_headers,
+                price=self._price,
             )
-        elif proxy is not None:
-            # Requests of strangers share nothing but the process.
-            session_id, _ = as_uuid(f"request:{uuid_of(call.number)}")
-            session = Session(id=session_id, name=proxy.route or "request", started_ms=call.started_s * 1000)
-        known = self._sessions.get(session.id)
-        if known is None:
-            known = (session, self._encode_session(session))
-            while len(self._sessions) >= MAX_SESSIONS:
-                self._sessions.pop(next(iter(self._sessions)), None)
-            self._sessions[session.id] = known
-        return known
+        if event is None:
+            return bare_event(facts, source=self._config.source)
+        if self._enrich is not None:
+            with guarded("enrich an event"):
+                event = self._enrich.apply(event)
+        if self._mask is not None:
+            masked: Event | None = None
+            with guarded("mask an event"):
+                masked = self._mask.apply(event)
+            event = masked or bare_event(facts, source=self._config.source)
+        return event
+
+    def _record_of_update(self, update: Update) -> Record | None:
+        if update.event_id in self._sampled_out:
+            return None
+        buckets = {name: self._redactor.value(plain_of(values)) for name, values in update.buckets.items()}
+        return Record(
+            id=str(uuid4()),
+            body=orjson.dumps(tolerable({"event_id": update.event_id, **buckets})),
+            session_id="",
+            session_body=b"",
+            updates=update.event_id,
+            made_s=update.made_s,
+        )
+
+    def _learn(self, call: Call) -> None:
+        around: Call | None = call
+        while around is not None:  # the keys of a chain's further models reach its first try's errors
+            self._redactor.learn(texts_in(around.secrets))
+            around = around.parent
+        if call.error is not None:
+            # Providers repeat keys in their answers, and a key need not have come with the call.
+            self._redactor.learn(texts_in(credentials_of_library()))
+
+    def _captures_content(self, call: Call) -> bool:
+        """By the nearest Call that says so itself, else by LiteLLM's switches, else by the setting."""
+        if not self._config.is_redact_usable:
+            return False
+        is_unlogged = False
+        with guarded("look whether a call's texts may be recorded"):
+            around: Call | None = call
+            while around is not None:
+                said = _said_of_content(around)
+                if said is not None:
+                    return said
+                is_unlogged = is_unlogged or around.is_unlogged
+                around = around.parent
+            return self._config.capture_content and not is_unlogged
+        return False
+
+    def _tell_scope(self, call: Call, session: Session) -> None:
+        """An inner `session(...)` adds to the row that the outer one's Session has."""
+        surroundings = root_of(call).surroundings
+        scope = None if surroundings is None else surroundings.scope
+        if scope is None or scope.is_told or scope.uuid != session.id:
+            return
+        scope.is_told = True
+        buckets = {"metadata": scope.metadata, "user_properties": scope.user_properties}
+        self._submit(
+            Update(
+                event_id=session.id,
+                buckets={name: values for name, values in buckets.items() if values},
+                made_s=call.started_s,
+            )
+        )
+
+    def _note_sampled_out(self, event_id: str) -> None:
+        self._sampled_out[event_id] = None
+        while len(self._sampled_out) > MAX_SAMPLED_OUT:
+            self._sampled_out.popitem(last=False)
+
+    def _user_functions(self) -> list[UserFunction]:
+        return [each.function for each in (self._mask, self._enrich) if each is not None]
 
     def _encode_session(self, session: Session) -> bytes:
         row = session_row(session, source=self._config.source, attributes=self._attributes, redactor=self._redactor)
@@ -152,33 +238,18 @@ class Encoder:
         return None
 
 
-def process_session_of(config: Config, process_name: str, started_ms: float) -> Session:
-    """The Session of what names none: the configured one, or one of the process's own."""
-    session_id, original_id = as_uuid(config.session_id) if config.session_id else (str(uuid4()), None)
-    return Session(
-        id=session_id,
-        name=config.session_name or process_name,
-        started_ms=started_ms,
-        original_id=original_id,
-    )
-
-
-def as_uuid(given: str) -> tuple[str, str | None]:
-    """A lower-case UUID for an id: itself if it is one, else a stable one made of it, with the original beside it."""
-    try:
-        return str(UUID(given)), None
-    except ValueError:
-        return str(uuid5(NAMESPACE_URL, f"honeyhive-autoinstrument:{given}")), given
-
-
-def session_id_in(arguments: Any) -> str | None:
-    """The session that a call names: in its metadata, or as `litellm_session_id`."""
+def _said_of_content(call: Call) -> bool | None:
     for name in ("metadata", "litellm_metadata"):
-        bucket = arguments.get(name)
-        if isinstance(bucket, dict) and bucket.get("session_id"):
-            return str(bucket["session_id"])
-    given = arguments.get("litellm_session_id")
-    return str(given) if given else None
+        bucket = call.arguments.get(name)
+        said = bucket.get(CONTENT_KEY) if isinstance(bucket, dict) else None
+        if said is not None:
+            # Through the Proxy it may come as text. What cannot be understood protects.
+            return said is True or str(said).strip().lower() in ("true", "1", "yes", "on")
+    return None
+
+
+def _function_of(given: Any, setting: str, config: Config, redactor: Redactor, kind: Any) -> Any:
+    return None if given is None else kind(UserFunction(given, setting, config.hook_timeout), redactor)
 
 
 def credentials_in_environment() -> list[str]:

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from honeyhive_autoinstrument.activation.encoder import Encoder
+from honeyhive_autoinstrument.capture.additions import Update
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.console import ConsoleSink
@@ -26,13 +27,16 @@ class Pipeline:
     """Takes ended Calls. Each exporter has its own Uploader, and so its own queue, cursor and ledger."""
 
     def __init__(self, config: Config, process_session: Session) -> None:
-        self._encoder = Encoder(config, process_session)
-        self._uploaders = {name: self._open(name, config) for name in config.active_exporters}
+        self._encoder = Encoder(config, process_session, self.submit)
+        self._encoder.start()
+        self._uploaders: dict[str, Uploader[Call | Update]] = {
+            name: self._open(name, config) for name in config.active_exporters
+        }
 
-    def submit(self, call: Call) -> None:
-        """Take an ended Call. Never waits."""
+    def submit(self, item: Call | Update) -> None:
+        """Take an ended Call, or a change of an Event. Never waits."""
         for uploader in self._uploaders.values():
-            uploader.submit(call)
+            uploader.submit(item)
 
     def flush(self, timeout_s: float) -> bool:
         """Bring out what is submitted so far. True: nothing is pending any more."""
@@ -45,6 +49,7 @@ class Pipeline:
         deadline = time.monotonic() + timeout_s
         for uploader in self._uploaders.values():
             uploader.close(max(0.0, deadline - time.monotonic()))
+        self._encoder.close()
 
     def reopen(self) -> None:
         """Go on after `close`."""
@@ -61,7 +66,8 @@ class Pipeline:
         return {
             **next(iter(ledgers.values())),
             "exporters": ledgers,
-            "session_id": self._encoder.process_session.id,
+            "session_id": self._encoder.sessions.process_session.id,
+            "hooks": self._encoder.counts_of_functions(),
         }
 
     def before_fork(self) -> None:
@@ -82,7 +88,7 @@ class Pipeline:
         for uploader in self._uploaders.values():
             uploader.after_fork()
 
-    def _open(self, exporter: str, config: Config) -> Uploader[Call]:
+    def _open(self, exporter: str, config: Config) -> Uploader[Call | Update]:
         sink, spool = open_exporter(config, exporter)
         return Uploader(
             encode=self._encoder,
@@ -108,5 +114,5 @@ def open_exporter(config: Config, exporter: str) -> tuple[Sink | None, Spool | N
     return sink, spool
 
 
-def _size_of(call: Call) -> int:
-    return call.size
+def _size_of(item: Call | Update) -> int:
+    return item.size

@@ -13,16 +13,18 @@ import threading
 import time
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from honeyhive_autoinstrument._faults import LOGGER_NAME, faults, harmless, log
 from honeyhive_autoinstrument.activation import bootstrap
 from honeyhive_autoinstrument.activation.endings import Endings
+from honeyhive_autoinstrument.capture.additions import Update
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.events.facts import Ending, Session
+from honeyhive_autoinstrument.events.ids import uuid_of
 from honeyhive_autoinstrument.patches.apply import Patches
 
 TYPE_CHECKING = False
@@ -35,9 +37,11 @@ NOTHING_YET: dict[str, Any] = {
     "pending": 0,
     "spooled": 0,
     "rejected": 0,
+    "sampled_out": 0,
     "dropped": {},
     "exporters": {},
     "session_id": None,
+    "hooks": {},
 }
 """The ledger before the first Call has ended."""
 
@@ -62,7 +66,7 @@ class Runtime:
         self.is_shut_down = False
         """Whether `shut_down` ended the delivery; `init()` begins it anew."""
         self._pipeline: Pipeline | None = None
-        self._early: deque[Call] = deque(maxlen=config.queue_max_events)
+        self._early: deque[Call | Update] = deque(maxlen=config.queue_max_events)
         """Calls that ended before the Pipeline was there."""
         self._is_opening = False
         self._session: Session | None = None
@@ -186,8 +190,21 @@ class Runtime:
             self._pipeline.after_fork_in_child()
         self._endings.watch_this_child()
 
+    def enrich(self, buckets: Mapping[str, Mapping[str, Any]]) -> bool:
+        """Add to the Call that surrounds the running code, else to the last one begun in this context."""
+        handle = self.recorder.handle_here()
+        if handle is None or not buckets:
+            return False
+        if not self.recorder.additions.add(handle, buckets, self.recorder.generation):
+            self.update(uuid_of(handle.number), buckets)
+        return True
+
+    def update(self, event_id: str, buckets: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change an Event that has an id already, whether it has been sent or not."""
+        self._submit(Update(event_id=event_id, buckets=buckets, made_s=time.time()))
+
     @harmless("take an ended call", None)
-    def _submit(self, call: Call) -> None:
+    def _submit(self, call: Call | Update) -> None:
         if sys.is_finalizing():
             return  # a finalizer in the last moments: modules are half gone, no thread can start
         pipeline = self._pipeline
@@ -212,8 +229,8 @@ class Runtime:
                 self._pipeline.submit(self._early.popleft())
 
     def _new_pipeline(self) -> Pipeline:
-        from honeyhive_autoinstrument.activation.encoder import process_session_of
         from honeyhive_autoinstrument.activation.pipeline import Pipeline
+        from honeyhive_autoinstrument.activation.sessions import process_session_of
 
         wanted = (self.config.session_id, self.config.session_name)
         if self._session is None or self._session_for != wanted:
@@ -286,6 +303,11 @@ def init(**settings: Any) -> Runtime:
                 _runtime.reconfigure(config)
         _runtime.settings.update(settings)
     bootstrap.wait_for_library("init()")
+    return _runtime
+
+
+def current_runtime() -> Runtime | None:
+    """The Runtime of this process, if the recording was ever switched on."""
     return _runtime
 
 

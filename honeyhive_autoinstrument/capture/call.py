@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from honeyhive_autoinstrument._faults import guarded, harmless
@@ -20,17 +21,20 @@ from honeyhive_autoinstrument.events.facts import (
     Ending,
     ErrorFacts,
     Operation,
+    Place,
     ProxyFacts,
     RequestFacts,
     RoutingFacts,
-    Session,
 )
+from honeyhive_autoinstrument.events.ids import uuid_of
 from honeyhive_autoinstrument.events.parameters import FALLBACKS
 from honeyhive_autoinstrument.events.usage import counts_anything
 from honeyhive_autoinstrument.events.values import PYDANTIC_MARK, field_of
 
 if TYPE_CHECKING:
+    from honeyhive_autoinstrument.capture.additions import Handle
     from honeyhive_autoinstrument.capture.recorder import Recorder
+    from honeyhive_autoinstrument.capture.surroundings import Surroundings
 
 # Taken once, early: a test tool that freezes time must not bend our durations.
 read_clock = time.time
@@ -91,15 +95,19 @@ class Call:
         "error",
         "first_chunk_ticks",
         "generation",
+        "handle",
+        "has_failure",
         "hidden",
         "instance_id",
         "is_stream",
+        "is_unlogged",
         "is_usage_reported",
         "item",
         "logging",
         "number",
         "open_streams",
         "parent",
+        "place",
         "proxy",
         "raw_request",
         "raw_response",
@@ -113,6 +121,7 @@ class Call:
         "size",
         "started_s",
         "started_ticks",
+        "surroundings",
     )
 
     def __init__(
@@ -135,6 +144,15 @@ class Call:
         self.secrets = secrets
         self.api_base: str | None = None
         self.proxy: ProxyFacts | None = None if parent is None else parent.proxy
+        self.handle: Handle | None = None
+        self.surroundings: Surroundings | None = None
+        """On an outermost Call, where there are any."""
+        self.place: Place | None = None
+        """On an outermost Call, found by a worker."""
+        self.is_unlogged = False
+        """Whether LiteLLM was told not to log this call, or its texts."""
+        self.has_failure = False
+        """Whether it, or one below it, has failed."""
         self.attempt: Attempt | None = None
         self.attempt_count = 0
         self.cooldown_s: float | None = None
@@ -205,6 +223,11 @@ class Call:
             self.error = error_facts_of(error) or ErrorFacts(
                 type_name=kind.__qualname__, module=kind.__module__, message=""
             )
+        if ending is Ending.FAILED:
+            around: Call | None = self
+            while around is not None and not around.has_failure:
+                around.has_failure = True
+                around = around.parent
         if self.chunks:
             self.size += CHUNK_SIZE * len(self.chunks)
         if self.is_stream:
@@ -292,7 +315,7 @@ class Call:
 
     def facts(
         self,
-        session: Session,
+        place: Place,
         provider_of: Callable[[str], str | None],
         settings_of: Callable[[Any], Mapping[str, Any]],
         litellm_version: str | None,
@@ -312,8 +335,8 @@ class Call:
             has_attempts=self.callee.has_attempts,
             is_tool=self.callee.is_tool,
             event_id=uuid_of(self.number),
-            parent_id=session.id if self.parent is None else uuid_of(self.parent.number),
-            session=session,
+            parent_id=(place.parent_id or place.session.id) if self.parent is None else uuid_of(self.parent.number),
+            place=place,
             started_ms=round(started_ms, 3),
             ended_ms=round(started_ms + duration_ms, 3),
             arguments=self.arguments,
@@ -341,7 +364,12 @@ class Call:
             provider=None if self.callee.is_chain else self._provider(provider_of),
             litellm_version=litellm_version,
             attributes=attributes,
+            added=self._added(),
         )
+
+    @harmless("take what was added to a call", MappingProxyType({}))
+    def _added(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.recorder.additions.take(self.handle)
 
     @harmless("read LiteLLM's logging object", None)
     def _requests(self) -> RequestFacts | None:
@@ -370,12 +398,6 @@ class Call:
     def _provider(self, provider_of: Callable[[str], str | None]) -> str | None:
         model = self.arguments.get("model")
         return provider_of(model) if isinstance(model, str) else None
-
-
-def uuid_of(number: int) -> str:
-    """A version 4 UUID from 128 random bits. Made on a worker: the text costs more than the bits."""
-    digits = f"{number & ~(0xF000 << 64 | 0xC000 << 48) | 0x4000 << 64 | 0x8000 << 48:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 CHUNK_SIZE = 1024

@@ -12,12 +12,14 @@ from threading import current_thread
 from typing import Any
 
 from honeyhive_autoinstrument._faults import harmless
+from honeyhive_autoinstrument.capture.additions import Additions, Handle
 from honeyhive_autoinstrument.capture.call import Call, Callee
-from honeyhive_autoinstrument.capture.context import current_call
+from honeyhive_autoinstrument.capture.context import MUTE, current_call, last_handle, surrounding_call
 from honeyhive_autoinstrument.capture.freeze import freeze, text_size
 from honeyhive_autoinstrument.capture.request import is_of_proxy, metadata_of_caller, proxy_facts_of
 from honeyhive_autoinstrument.capture.routing import Routing
 from honeyhive_autoinstrument.capture.stream import proxy_of
+from honeyhive_autoinstrument.capture.surroundings import read_surroundings
 from honeyhive_autoinstrument.events.facts import FileFacts, Operation
 from honeyhive_autoinstrument.events.parameters import CREDENTIALS, RECORDED
 from honeyhive_autoinstrument.redaction import is_credential_name
@@ -48,6 +50,9 @@ class Recorder:
         self.proxy_of = proxy_of
         self.generation = 0
         """Forks so far. A Call that began before a fork is the parent's to end."""
+        self.additions = Additions()
+        self.is_unlogged: Callable[[Mapping[str, Any]], bool] = _never
+        """Whether LiteLLM is told not to log a call, or its texts, by the call's arguments or for good."""
         self.loses_context = False
         """Whether this LiteLLM runs a Router's sync calls on a thread of its own when a loop is running (before 1.59)."""
         self._scattered: dict[int, Call] = {}
@@ -80,7 +85,7 @@ class Recorder:
         if call is _FAILED:
             on_fault()
             parent = current_call.get()
-            if parent is not None and not parent.callee.is_chain and not parent.returned:
+            if parent is MUTE or (parent is not None and not parent.callee.is_chain and not parent.returned):
                 return None  # most likely a step of that one
             return Call(self, callee, parent, self._new_number(128), {}, BASE_SIZE, ())
         return call  # type: ignore[return-value]
@@ -90,6 +95,8 @@ class Recorder:
         self, callee: Callee, instance: Any, positional: tuple[str, ...], args: Any, kwargs: Any, is_try: bool
     ) -> Call | object | None:
         parent = current_call.get()
+        if parent is MUTE:
+            return None
         if parent is None and self._scattered:
             parent = self._parent_elsewhere(args, kwargs)
         if type(kwargs.get("model_list")) is list and not callee.is_chain:
@@ -134,6 +141,10 @@ class Recorder:
         if parent is not None and parent.proxy is not None:
             secrets = (*secrets, ("api_key", parent.proxy.raw_key))
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
+        if parent is None:
+            self._begin_tree(call, _bucket_of(kwargs))
+        if self._is_unlogged(kwargs):
+            call.is_unlogged = True
         call.instance_id = id(instance) if instance is not None else 0
         if callee.is_inner:
             call.entered = (callee.attribute,)
@@ -161,11 +172,32 @@ class Recorder:
         secrets = (("api_key", proxy.raw_key),)
         request = Call(self, callee.as_request(), None, self._new_number(128), arguments, size, secrets)
         request.proxy = proxy
+        self._begin_tree(request, {})
+        request.is_unlogged = self._is_unlogged(kwargs)
         waited_s = request.started_s - (proxy.arrived_s or request.started_s)
         if 0 < waited_s < MAX_WAIT_S:
             request.started_s -= waited_s
             request.started_ticks -= waited_s
         return request
+
+    @harmless("note what surrounds a call", None)
+    def _begin_tree(self, call: Call, bucket: Mapping[str, Any]) -> None:
+        call.handle = handle = Handle(call.number, self.generation)
+        last_handle.set(handle)
+        call.surroundings = read_surroundings(bucket)
+
+    @harmless("look whether a call may be logged", True)
+    def _is_unlogged(self, kwargs: Mapping[str, Any]) -> bool:
+        return self.is_unlogged(kwargs)
+
+    def handle_here(self) -> Handle | None:
+        """Of the Call that surrounds the running code, else of the one that began last in this context."""
+        call = surrounding_call()
+        if call is None or call.generation != self.generation:
+            return last_handle.get()
+        if call.handle is None:
+            call.handle = Handle(call.number, self.generation)
+        return call.handle
 
     def hold(self, call: Call, parent: Call) -> None:
         """A failed Attempt waits for what its failure leads to: LiteLLM 1.110 sets cooldowns after it."""
@@ -183,7 +215,7 @@ class Recorder:
     @property
     def routing(self) -> Routing | None:
         """The notes on the chain that surrounds the running code."""
-        call = current_call.get()
+        call = surrounding_call()
         while call is not None and call.routing is None:
             call = call.parent
         return None if call is None else call.routing
@@ -216,7 +248,7 @@ class Recorder:
         :param logging: LiteLLM's logging object of the call.
         :param kwargs: what LiteLLM tells it: `input`, `api_key`, `additional_args` (litellm_map.md 6).
         """
-        call = current_call.get()
+        call = surrounding_call()
         if call is None or call.callee.is_chain:
             return
         call.request_count += 1
@@ -232,7 +264,7 @@ class Recorder:
     @harmless("note a provider's answer", None)
     def note_answer(self, kwargs: dict[str, Any]) -> None:
         """LiteLLM has a provider's answer; on some paths a coroutine that will bring one, which says nothing."""
-        call = current_call.get()
+        call = surrounding_call()
         if not self.capture_raw or call is None or call.callee.is_chain:
             return
         answer = kwargs.get("original_response")
@@ -252,7 +284,12 @@ class Recorder:
         self._scattered = {}
         self._held = {}
         self._new_number = random.Random().getrandbits
+        self.additions = Additions()
         self.generation += 1
+
+
+def _never(kwargs: Mapping[str, Any]) -> bool:
+    return False
 
 
 def _is_repeated(callee: Callee, parent: Call | None, kwargs: Mapping[str, Any]) -> bool:

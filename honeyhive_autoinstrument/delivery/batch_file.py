@@ -40,6 +40,13 @@ def session_line(session_id: str, body: bytes) -> bytes:
 
 def event_line(record: Record) -> bytes:
     """One Event."""
+    if record.updates is not None:
+        return b'{"event_id":%b,"updates":%b,"made_s":%b,"event":%b}\n' % (
+            orjson.dumps(record.id),
+            orjson.dumps(record.updates),
+            orjson.dumps(record.made_s),
+            record.body,
+        )
     return b'{"event_id":%b,"session_id":%b,"event":%b}\n' % (
         orjson.dumps(record.id),
         orjson.dumps(record.session_id),
@@ -94,6 +101,19 @@ def _read_line(item: Any, sessions: dict[str, bytes], records: dict[str, Record]
     if "done" in item:
         for each in item["done"]:
             records.pop(each, None)
+        return
+    if "updates" in item:
+        event_id, updates = item["event_id"], item["updates"]
+        if not isinstance(event_id, str) or not isinstance(updates, str):
+            raise TypeError("an id is no text")
+        records[event_id] = Record(
+            id=event_id,
+            body=orjson.dumps(item["event"]),
+            session_id="",
+            session_body=b"",
+            updates=updates,
+            made_s=float(item["made_s"]),
+        )
         return
     session_id = item["session_id"]
     if not isinstance(session_id, str):

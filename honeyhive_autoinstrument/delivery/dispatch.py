@@ -43,6 +43,8 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
     originals: dict[str, Record] = {}
     """Events that were too large by themselves, before they were shortened."""
     partly = 0
+    later: list[Batch] = []
+    why = Answer(outcome=Outcome.NOT_YET)
     while work:
         part = work.pop()
         answer = send(part)
@@ -57,11 +59,14 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
             if len(rest):
                 work.append(rest)
             if not len(taken) or partly > MAX_PARTLY:
-                yield _left(work, answer)
+                yield _left([*work, *later], answer)
                 return
         elif answer.outcome in (Outcome.RETRY_LATER, Outcome.UNAUTHORISED):
-            yield _left([*work, part], answer)
+            yield _left([*work, part, *later], answer)
             return
+        elif answer.outcome is Outcome.NOT_YET and len(part) == 1:
+            later.append(part)
+            why = answer
         elif len(part) > 1:
             # Too large, or one bad Event among good ones: smaller Batches tell which.
             work.extend(reversed(part.halves()))
@@ -76,6 +81,8 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
                 yield Step(Fate.REFUSED, Batch.of([original]), answer)
             else:
                 work.append(Batch.of([shortened]))
+    if later:
+        yield _left(later, why)
 
 
 def _left(work: list[Batch], answer: Answer) -> Step:

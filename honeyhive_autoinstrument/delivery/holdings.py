@@ -182,11 +182,12 @@ class Holdings(Generic[T]):
             self._hands.discard(hand)
             return is_held
 
-    def build(self, hand: Hand[T], records: list[Record]) -> None:
-        """Items have become Records; those that could not are dropped."""
+    def build(self, hand: Hand[T], records: list[Record], sampled_out: int) -> None:
+        """Items have become Records, but for those that were sampled out; those that could not are dropped."""
         with self.lock:
             if hand in self._hands:
-                self.ledger.drop(DropReason.NOT_BUILT, len(hand.items) - len(records))
+                self.ledger.sampled_out += sampled_out
+                self.ledger.drop(DropReason.NOT_BUILT, len(hand.items) - len(records) - sampled_out)
                 hand.batch = Batch.of(records)
 
     def sent(self, hand: Hand[T], batch: Batch) -> bool:

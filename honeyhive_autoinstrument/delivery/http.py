@@ -14,7 +14,7 @@ import encodings.idna  # noqa: F401  (looked up by name with the first host name
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpcore  # noqa: F401  (httpx imports it with its first client)
@@ -24,7 +24,7 @@ import orjson
 from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.delivery.backoff import retry_after_s
 from honeyhive_autoinstrument.delivery.deadline import Deadline, put_under
-from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome
+from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
 from honeyhive_autoinstrument.redaction import Redactor
 
 try:
@@ -44,11 +44,14 @@ HURRIED_CONNECT_S = 0.4
 """At the end of a program: a server that cannot be reached at once is not waited for."""
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """The ids of 10 000 Events fit ten times over; what sends more is no HoneyHive."""
-IN_CONTACT = ("connection.connect_tcp.complete", "http11.send_request_headers.started")
+CONNECTED = "connection.connect_tcp.complete"
+IN_CONTACT = (CONNECTED, "http11.send_request_headers.started")
 """httpcore's events that tell of a connection, a new one or one that was kept open."""
 SENT = "http11.send_request_body.complete"
 """And the one after which only the answer is waited for."""
 KEEP_ALIVE_S = 30.0
+UNKNOWN_FOR_S = 120.0
+"""A change of an Event that the server does not know is tried for so long; then it never will."""
 MAX_DETAIL_BYTES = 1000
 MAX_SESSIONS_KNOWN = 10_000
 """Session rows known to exist; the POST is idempotent, so a forgotten one only costs a request."""
@@ -83,7 +86,28 @@ class HttpSink:
         """The server has no v1 routes (self-hosted, older than May 2026)."""
 
     def send(self, batch: Batch) -> Answer:
-        """Create the sessions that are not known to exist, then post the Events."""
+        """Create the sessions that are not known to exist, then the Events; then change those that are to be changed."""
+        creations = batch.creations()
+        if creations is batch:
+            return self._create(batch)
+        accepted: tuple[str, ...] = ()
+        if len(creations):
+            answer = self._create(creations)
+            if answer.outcome is not Outcome.DELIVERED:
+                return answer  # the changes wait for them
+            accepted = creations.ids
+        for record in batch.records:
+            if record.updates is None:
+                continue
+            answer = self._change(record)
+            if answer.outcome is not Outcome.DELIVERED:
+                if accepted:
+                    return Answer(outcome=Outcome.PARTLY, detail=answer.detail, accepted=accepted)
+                return answer
+            accepted = (*accepted, record.id)
+        return Answer(outcome=Outcome.DELIVERED)
+
+    def _create(self, batch: Batch) -> Answer:
         for session_id, body in batch.sessions().items():
             if session_id not in self._sessions:
                 answer = self._post_session(body)
@@ -177,14 +201,37 @@ class HttpSink:
             while len(self._sessions) > MAX_SESSIONS_KNOWN:
                 self._sessions.popitem(last=False)
 
+    def _change(self, record: Record) -> Answer:
+        """`PUT` merges metadata, metrics, feedback and user properties into an Event that is there (honeyhive_api.md
+        2.5)."""
+        if not self._is_legacy:
+            fields = orjson.loads(record.body)
+            fields.pop("event_id", None)
+            answer = self._ask("PUT", f"/v1/events/{record.updates}", orjson.dumps(fields))
+            if answer.outcome is not Outcome.UNAUTHORISED:
+                return self._of_change(answer, record)
+        legacy = self._ask("PUT", "/events", record.body)
+        if legacy.outcome is Outcome.DELIVERED:
+            self._is_legacy = True
+        return self._of_change(legacy, record)
+
+    def _of_change(self, answer: Answer, record: Record) -> Answer:
+        """An Event that is unknown is answered with 400, and a wrong key, which its own creation tells of, with 404: both
+        may pass, since what is stored is known only after a while (honeyhive_api.md 2.2, 2.5)."""
+        if answer.outcome not in (Outcome.REJECTED, Outcome.UNAUTHORISED):
+            return answer
+        is_early = abs(time.time() - record.made_s) < UNKNOWN_FOR_S
+        return replace(answer, outcome=Outcome.NOT_YET if is_early else Outcome.REJECTED)
+
     def _post(self, path: str, body: bytes, batch: Batch = NO_EVENTS) -> Answer:
         """
         :param batch: the Events in the body, as far as their storing is in question.
         """
-        contact = _Contact(self)
+        return self._ask("POST", path, body, batch)
+
+    def _ask(self, method: str, path: str, body: bytes, batch: Batch = NO_EVENTS) -> Answer:
         try:
-            with contact, suppress_instrumentation():
-                answered = self._exchange(path, body, contact)
+            answered = self._exchange_or_again(method, path, body)
         except httpx.HTTPError as error:
             return Answer(
                 outcome=Outcome.RETRY_LATER,
@@ -199,7 +246,23 @@ class HttpSink:
             )
         return self._answer_of(answered, path, batch)
 
-    def _exchange(self, path: str, body: bytes, contact: _Contact) -> _Answered:
+    def _exchange_or_again(self, method: str, path: str, body: bytes) -> _Answered:
+        """
+        :raises httpx.HTTPError: as below.
+        """
+        contact = _Contact(self)
+        try:
+            with contact, suppress_instrumentation():
+                return self._exchange(method, path, body, contact)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if contact.is_new:
+                raise
+        # The server had closed a connection that was kept open: no news of the server, and no reason to wait.
+        contact = _Contact(self)
+        with contact, suppress_instrumentation():
+            return self._exchange(method, path, body, contact)
+
+    def _exchange(self, method: str, path: str, body: bytes, contact: _Contact) -> _Answered:
         """
         :raises httpx.HTTPError: no answer, or none that was complete within the timeout.
         """
@@ -207,7 +270,7 @@ class HttpSink:
         contact.answer_s = timeout.read or 0.0
         self._deadline.at = float("inf")
         request = self._open_client().stream(
-            "POST", path, content=body, timeout=timeout, extensions={"trace": contact.trace}
+            method, path, content=body, timeout=timeout, extensions={"trace": contact.trace}
         )
         with request as response:
             data = bytearray()
@@ -268,17 +331,20 @@ class _Answered:
 class _Contact:
     """One request under way: whether it has found its server yet, which its Sink counts, and when its answer has to come."""
 
-    __slots__ = ("_is_found", "_sink", "answer_s")
+    __slots__ = ("_is_found", "_sink", "answer_s", "is_new")
 
     def __init__(self, sink: HttpSink) -> None:
         self._sink = sink
         self._is_found = False
+        self.is_new = False
+        """Whether a connection was made for it."""
         self.answer_s = float("inf")
 
     def trace(self, name: str, info: object) -> None:
         """What httpcore calls as the request goes on."""
         if not self._is_found and name in IN_CONTACT:
             self._is_found = True
+            self.is_new = name == CONNECTED
             with self._sink._lock:
                 self._sink._in_contact += 1
         elif name == SENT:

@@ -1,4 +1,5 @@
-"""The ledger of one Uploader: created = sent + pending + spooled + rejected + dropped (by reason). Pure counting.
+"""The ledger of one Uploader: created = sent + pending + spooled + rejected + dropped (by reason) + sampled out. Pure
+counting.
 
 `spooled` counts what this process put on disk and has not sent from there. Guarded by the Uploader's lock.
 """
@@ -25,13 +26,14 @@ class DropReason(Enum):
 class Ledger:
     """Where every Event went."""
 
-    __slots__ = ("created", "dropped", "rejected", "sent", "spooled")
+    __slots__ = ("created", "dropped", "rejected", "sampled_out", "sent", "spooled")
 
     def __init__(self) -> None:
         self.created = 0
         self.sent = 0
         self.spooled = 0
         self.rejected = 0
+        self.sampled_out = 0
         self.dropped: Counter[DropReason] = Counter()
 
     def drop(self, reason: DropReason, count: int) -> None:
@@ -47,5 +49,6 @@ class Ledger:
             "pending": pending,
             "spooled": self.spooled,
             "rejected": self.rejected,
+            "sampled_out": self.sampled_out,
             "dropped": {reason.value: count for reason, count in self.dropped.items()},
         }

@@ -24,6 +24,8 @@ class Outcome(Enum):
     """413, or a 400 that names the size: a smaller Batch may go through."""
     UNAUTHORISED = "unauthorised"
     """401, 403, 404 and what else tells of the key, the URL or the way there, not of an Event. Everything is kept."""
+    NOT_YET = "not yet"
+    """A change of an Event that the server does not know yet; others may go on."""
     REJECTED = "rejected"
     """The server will never take it as it is."""
 
@@ -37,6 +39,10 @@ class Record:
     body: bytes
     session_id: str
     session_body: bytes
+    updates: str | None = None
+    """Id of the Event, or session, that this changes and does not create; its session is not told then. `id` is its own."""
+    made_s: float = 0.0
+    """Of a change: Unix time. What it changes may not have arrived yet, but not for ever."""
 
     def shortened(self, max_bytes: int) -> Record | None:
         """The same Event with its longest texts cut to head and tail, near the limit; None where that does not help."""
@@ -76,7 +82,13 @@ class Batch:
 
     def sessions(self) -> dict[str, bytes]:
         """The session rows of these Records by id, each once."""
-        return {record.session_id: record.session_body for record in self.records}
+        return {record.session_id: record.session_body for record in self.records if record.updates is None}
+
+    def creations(self) -> Batch:
+        """Without what changes Events that are there."""
+        if all(record.updates is None for record in self.records):
+            return self
+        return Batch(tuple(record for record in self.records if record.updates is None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class Uploader(Generic[T]):
     def __init__(
         self,
         *,
-        encode: Callable[[T], Record],
+        encode: Callable[[T], Record | None],
         size_of: Callable[[T], int],
         sink: Sink | None,
         spool: Spool | None,
@@ -89,8 +89,8 @@ class Uploader(Generic[T]):
         name: str = "honeyhive",
     ) -> None:
         """
-        :param encode: item -> Record; runs on a worker (in `submit` where that is durable), may raise (the item is then
-            dropped and counted).
+        :param encode: item -> Record, or None for what is not to be recorded; runs on a worker (in `submit` where that is
+            durable), may raise (the item is then dropped and counted).
         :param sink: None keeps every Batch in the Spool.
         :param spool: None keeps nothing on disk; Batches then wait in memory.
         :param is_durable: an item is on disk when `submit` returns; needs a Spool.
@@ -148,13 +148,18 @@ class Uploader(Generic[T]):
 
     def _submit_durably(self, item: T, journal: Journal) -> bool:
         record: Record | None = None
+        is_built = False
         with guarded("build an event"):
             record = self._encode(item)
+            is_built = True
         if record is None:
             with self._lock:
                 self._holdings.ledger.created += 1
-                self._holdings.ledger.drop(DropReason.NOT_BUILT, 1)
-            return False
+                if is_built:
+                    self._holdings.ledger.sampled_out += 1
+                else:
+                    self._holdings.ledger.drop(DropReason.NOT_BUILT, 1)
+            return is_built
         if not self._courier.is_closing:
             try:
                 journal.append(record)
@@ -419,11 +424,16 @@ class Uploader(Generic[T]):
 
     def _build(self, hand: Hand[T], kind: type[BaseException] = Exception) -> None:
         records: list[Record] = []
+        sampled_out = 0
         guard = guarded("build an event", kind)
         for item in hand.items:
             with guard:
-                records.append(item if isinstance(item, Record) else self._encode(item))
-        self._holdings.build(hand, records)
+                record = item if isinstance(item, Record) else self._encode(item)
+                if record is None:
+                    sampled_out += 1
+                else:
+                    records.append(record)
+        self._holdings.build(hand, records, sampled_out)
 
     # On the keeper's thread.
 

@@ -58,13 +58,13 @@ OWN_NAMES = frozenset(
         "attempted_fallbacks", "winner_attempt", "delay_ms", "total_delay_ms", "cooldown_s", "cooldowns",
         "deployment_settings", "selection", "error_type", "error_module", "error_code", "error_debug_info",
         "status_code", "retry_after_s", "stream_ending", "stream_chunks", "time_to_first_token_ms", "ending",
-        "original_session_id", "user_metadata",
+        "original_session_id", "user_metadata", "trace_id", "span_id",
     }
 )  # fmt: skip
 """Keys of `metadata` that we write. The caller's own of the same name go to `user_metadata`, always: they must not pass for
 ours where we have nothing to say (a cost of an unknown model, tokens on a chain)."""
 
-OWN_SESSION_KEYS = frozenset({"session_id"})
+OWN_SESSION_KEYS = frozenset({"session_id", "honeyhive_parent_id", "honeyhive_capture_content"})
 """Keys of the caller's metadata that steer the recording and are no facts of the call."""
 
 
@@ -73,10 +73,17 @@ def no_price(models: Sequence[str], provider: str | None, usage: Any, tokens: Ma
 
 
 def build_event(
-    facts: CallFacts, *, source: str, redactor: Redactor, capture_headers: bool = False, price: Price = no_price
+    facts: CallFacts,
+    *,
+    source: str,
+    redactor: Redactor,
+    capture_content: bool = True,
+    capture_headers: bool = False,
+    price: Price = no_price,
 ) -> Event:
     """The Event of an ended Call. A part that cannot be read is left out and counted as a Fault; the rest is sent.
 
+    :param capture_content: whether texts of the caller's and the model's are recorded; else their lengths.
     :param capture_headers: whether the provider's response headers are recorded, those on the allow-list.
     """
     config: dict[str, Any] = {}
@@ -102,13 +109,14 @@ def build_event(
         if facts.is_stream and not facts.is_chain and own.get("usage_source") is None:
             with guarded("estimate the usage of a stream"):
                 own.update(_estimate(facts, inputs, outputs))
-        metadata = redactor.value(_with_callers(own, facts, redactor.capture_content))
+        metadata = redactor.value(_with_callers(own, facts, capture_content))
     with guarded("read the user of a call"):
-        user_properties = redactor.value(user_properties_of(facts))
+        of_place = {name: plain_of(value) for name, value in facts.place.user_properties.items()}
+        user_properties = redactor.value({**of_place, **user_properties_of(facts)})
     error = facts.error.type_name if facts.error is not None else None
     with guarded("read the text of an error"):
-        error = _error_text(facts, redactor)
-    if not redactor.capture_content:
+        error = _error_text(facts, redactor, capture_content)
+    if not capture_content:
         inputs, outputs = without_content(inputs), without_content(outputs)
         texts = {name: config.pop(name) for name in TEXTS_IN_CONFIG if name in config}
         config.update(without_content(texts))
@@ -118,7 +126,7 @@ def build_event(
         inputs.setdefault("chat_history", [])
         outputs.setdefault("role", "assistant")
         config.setdefault("model", "unknown")
-    return replace(
+    event = replace(
         bare_event(facts, source=source),
         config=config,
         inputs=inputs,
@@ -127,6 +135,27 @@ def build_event(
         metadata=metadata,
         user_properties=user_properties,
     )
+    with guarded("add to a call"):
+        return with_additions(event, facts.added, redactor)
+    return event
+
+
+ADDED_TO = ("metadata", "metrics", "feedback", "user_properties")
+
+
+def with_additions(event: Event, added: Mapping[str, Mapping[str, Any]], redactor: Redactor) -> Event:
+    """The Event, and what the application adds to its buckets beside what is there; it replaces nothing of ours."""
+    changed: dict[str, Any] = {}
+    for name in ADDED_TO:
+        values = redactor.value(plain_of(added[name])) if added.get(name) else {}
+        if not values:
+            continue
+        if name == "metadata":
+            collided = {key: values.pop(key) for key in list(values) if key in OWN_NAMES}
+            if collided:
+                values["user_metadata"] = {**(event.metadata.get("user_metadata") or {}), **collided}
+        changed[name] = {**getattr(event, name), **values}
+    return replace(event, **changed) if changed else event
 
 
 def bare_event(facts: CallFacts, *, source: str) -> Event:
@@ -134,7 +163,7 @@ def bare_event(facts: CallFacts, *, source: str) -> Event:
     is_chat = READERS[facts.operation].is_chat
     return Event(
         event_id=facts.event_id,
-        session_id=facts.session.id,
+        session_id=facts.place.session.id,
         parent_id=facts.parent_id,
         event_type=_event_type(facts),
         event_name=facts.name,
@@ -169,20 +198,24 @@ def _estimate(facts: CallFacts, inputs: dict[str, Any], outputs: dict[str, Any])
 
 def session_row(session: Session, *, source: str, attributes: Mapping[str, str], redactor: Redactor) -> SessionRow:
     """The row of a Session; it is created before or with its first Events."""
-    name, metadata = "session", {}
+    name, metadata, user_properties = "session", {}, {}
     with guarded("name a session"):
         name = redactor.text(session.name) or name
     with guarded("describe a session"):
-        given = dict(attributes)
+        given: dict[str, Any] = dict(attributes)
+        given.update({name: plain_of(value) for name, value in session.metadata.items()})
         if session.original_id is not None:
             given["original_session_id"] = session.original_id
         metadata = redactor.value(given)
+    with guarded("describe a session's user"):
+        user_properties = redactor.value(plain_of(session.user_properties))
     return SessionRow(
         session_id=session.id,
         session_name=name,
         source=source,
         start_time=round(session.started_ms, 3),
         metadata=metadata,
+        user_properties=user_properties,
     )
 
 
@@ -245,8 +278,9 @@ def _own_metadata(facts: CallFacts, provider: str | None, capture_headers: bool,
         own["time_to_first_token_ms"] = facts.time_to_first_token_ms
     if facts.ending in (Ending.CANCELLED, Ending.FAILED):
         own["ending"] = facts.ending.value
-    if facts.session.original_id is not None:
-        own["original_session_id"] = facts.session.original_id
+    if facts.place.session.original_id is not None:
+        own["original_session_id"] = facts.place.session.original_id
+    own["trace_id"], own["span_id"] = facts.place.trace_id, facts.place.span_id
     return {name: value for name, value in own.items() if value is not None}
 
 
@@ -256,6 +290,7 @@ def _with_callers(own: dict[str, Any], facts: CallFacts, capture_content: bool) 
     with guarded("read the caller's metadata"):
         callers = _callers_metadata(facts)
         metadata.update(callers if capture_content else without_content(callers, kept=frozenset()))
+        metadata.update({name: plain_of(value) for name, value in facts.place.metadata.items()})
     ours = OWN_NAMES if facts.proxy is None else OWN_NAMES | PROXY_NAMES
     collided = {name: metadata.pop(name) for name in list(metadata) if name in ours or name in facts.attributes}
     if collided:
@@ -316,10 +351,10 @@ def _json_of(raw: Any) -> Any:
     return without_blobs(plain_of(raw))
 
 
-def _error_text(facts: CallFacts, redactor: Redactor) -> str | None:
+def _error_text(facts: CallFacts, redactor: Redactor, capture_content: bool) -> str | None:
     error: ErrorFacts | None = facts.error
     if error is None:
         return None
-    if not redactor.capture_content or not error.message:
+    if not capture_content or not error.message:
         return error.type_name
     return f"{error.type_name}: {redactor.text(error.message)}"

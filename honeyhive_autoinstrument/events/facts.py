@@ -55,6 +55,44 @@ class Session:
     started_ms: float
     original_id: str | None = None
     """The id the application gave, when it was no UUID."""
+    user_properties: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What the application says of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurroundingFacts:
+    """What OpenTelemetry's context and HoneyHive's own tracer say of an outermost Call."""
+
+    baggage_session: str | None = None
+    span_session: str | None = None
+    context_session: str | None = None
+    tracer_session: tuple[str, str | None] | None = None
+    """Id and name."""
+    trace_id: str | None = None
+    span_id: str | None = None
+    span_name: str | None = None
+    parent_id: str | None = None
+    """The event around the call, a UUID."""
+    experiment: Mapping[str, str] = field(default_factory=dict)
+    """Run, dataset and datapoint of `honeyhive.evaluate`."""
+    user_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """OpenInference's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a Call belongs: its Session, and what every event of its tree says of that."""
+
+    session: Session
+    parent_id: str | None = None
+    """Of the outermost Call: an event of somebody else's around it."""
+    trace_id: str | None = None
+    span_id: str | None = None
+    """Of the span around the outermost Call."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    user_properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +236,7 @@ class CallFacts:
     """Whether the Call looks something up (a search, a stored response) and no model works on it."""
     event_id: str
     parent_id: str
-    session: Session
+    place: Place
     started_ms: float
     ended_ms: float
     arguments: Mapping[str, Any]
@@ -237,3 +275,5 @@ class CallFacts:
     """By the name of the model; the response knows better where it says."""
     litellm_version: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    added: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What `enrich(...)` added, by bucket."""

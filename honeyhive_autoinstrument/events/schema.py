@@ -48,3 +48,4 @@ class SessionRow:
     source: str
     start_time: float
     metadata: dict[str, Any] = field(default_factory=dict)
+    user_properties: dict[str, Any] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from honeyhive_autoinstrument.patches.hooks import (
     note_answer,
     note_request,
 )
+from honeyhive_autoinstrument.patches.library import is_unlogged
 from honeyhive_autoinstrument.patches.routing import DECISIONS, Decision
 from honeyhive_autoinstrument.patches.targets import (
     CONTEXT_CARRIERS,
@@ -55,6 +56,7 @@ class Patches:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        recorder.is_unlogged = is_unlogged
         self._hooks: list[Hook] = []
         self._changes: list[_Change] = []
         self._functions: dict[int, Patched] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import wrapt
 
 from honeyhive_autoinstrument._faults import faults, guarded
-from honeyhive_autoinstrument.capture.context import current_call, enter_call, leave_call
+from honeyhive_autoinstrument.capture.context import enter_call, leave_call, surrounding_call
 from honeyhive_autoinstrument.capture.recorder import Recorder
 from honeyhive_autoinstrument.patches.targets import Shape, Target
 
@@ -170,7 +170,7 @@ class TryHook(Hook):
     is_try = True
 
     def _start(self, instance: Any, args: Any, kwargs: Any) -> Any:
-        call = current_call.get()
+        call = surrounding_call()
         if call is None or not call.callee.is_repeated or kwargs.get("fallbacks"):
             return None
         return super()._start(instance, args, kwargs)
@@ -178,7 +178,7 @@ class TryHook(Hook):
 
 def carry_context(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
     """Around `run_async_function(function, ...)`: the coroutine finds the surrounding Call on whatever thread it runs."""
-    call = current_call.get()
+    call = surrounding_call()
     if call is None or not args:
         return wrapped(*args, **kwargs)
     function = args[0]

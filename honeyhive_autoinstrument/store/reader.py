@@ -25,6 +25,7 @@ class StoredSession:
 def read_sessions(spools: Iterable[Spool]) -> list[StoredSession]:
     """All sessions on disk, oldest first."""
     sessions: dict[str, StoredSession] = {}
+    updates: list[tuple[str, Any]] = []
     for spool in spools:
         for path in (*spool.paths(), *journals(spool.folder)):
             batch = spool.peek(path)
@@ -34,10 +35,26 @@ def read_sessions(spools: Iterable[Spool]) -> list[StoredSession]:
                 if session_id not in sessions:
                     sessions[session_id] = _session_of(session_id, orjson.loads(body))
             for record in batch.records:
+                if record.updates is not None:
+                    updates.append((record.updates, orjson.loads(record.body)))
+                    continue
                 event = orjson.loads(record.body)
                 if isinstance(event, dict):
                     sessions[record.session_id].events[record.id] = _whole(event, record.id)
+    events = {event_id: event for session in sessions.values() for event_id, event in session.events.items()}
+    for event_id, fields in updates:
+        if event_id in events:
+            change(events[event_id], fields)
     return sorted(sessions.values(), key=lambda session: session.started_ms)
+
+
+def change(event: dict[str, Any], fields: Any) -> None:
+    """Do to a stored Event what the server would (honeyhive_api.md 2.5): `outputs` are replaced, other buckets merged."""
+    for name, value in fields.items() if isinstance(fields, dict) else ():
+        if not isinstance(value, dict):
+            continue
+        known = event.get(name)
+        event[name] = value if name == "outputs" or not isinstance(known, dict) else {**known, **value}
 
 
 def _session_of(session_id: str, row: Any) -> StoredSession:

@@ -95,6 +95,10 @@ def _send_file(spool: Spool, path: Path, send: Callable[[Batch], Answer], result
     refused: list[Record] = []
     why = ""
     for step in dispatch(batch, send):
+        if step.fate is Fate.LEFT and step.answer.outcome is Outcome.NOT_YET:
+            spool.put(step.batch)
+            result.left += len(step.batch)
+            continue
         if step.fate is Fate.LEFT:
             # The file stays whole, and with it what of it is sent: the same ids make a repeat harmless.
             result.left += len(step.batch)

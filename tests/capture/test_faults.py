@@ -30,6 +30,7 @@ LAST_RESORTS = {
     "session_row": "an event without its session is refused",
     "enter_call": "sets a context variable, two lines",
     "leave_call": "sets a context variable, two lines",
+    "surrounding_call": "reads one, two lines",
     "_next_of": "reads the stream for the application",
     "_anext_of": "reads the stream for the application",
     "is_stream": "decides what the application gets back; a failure hands it the stream itself",

@@ -12,7 +12,7 @@ import pytest
 from honeyhive_autoinstrument._faults import faults
 from honeyhive_autoinstrument.events.build import build_event
 from honeyhive_autoinstrument.events.encode import encode
-from honeyhive_autoinstrument.events.facts import Attempt, CallFacts, Ending, Operation, Session
+from honeyhive_autoinstrument.events.facts import Attempt, CallFacts, Ending, Operation, Place, Session
 from honeyhive_autoinstrument.redaction import Redactor
 from tests.fakes.honeyhive import validator
 
@@ -36,7 +36,7 @@ def facts_of(
             "is_chain": False,
             "event_id": EVENT_ID,
             "parent_id": SESSION.id,
-            "session": SESSION,
+            "place": Place(session=SESSION),
             "started_ms": 1795424183275.0,
             "ended_ms": 1795424183525.5,
             "arguments": arguments,
@@ -51,8 +51,8 @@ def facts_of(
 
 def event_of(facts: CallFacts, *, capture_content: bool = True) -> dict[str, Any]:
     """The event as the server gets it, checked against the schema."""
-    redactor = Redactor(max_content_bytes=100_000, capture_content=capture_content)
-    event: dict[str, Any] = json.loads(encode(build_event(facts, source="test", redactor=redactor), max_bytes=1 << 20))
+    redactor = Redactor(max_content_bytes=100_000)
+    event: dict[str, Any] = json.loads(encode(build_event(facts, source="test", redactor=redactor, capture_content=capture_content), max_bytes=1 << 20))
     profile = "ProducerModelEvent" if facts.operation is Operation.CHAT and not facts.is_chain else "ProducerEvent"
     validator(profile).validate(event)
     return event
