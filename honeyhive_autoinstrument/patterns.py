@@ -95,7 +95,7 @@ def _address_length(found: str) -> int:
 
 SETS: dict[str, tuple[Rule, ...]] = {
     "email": (
-        Rule(re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}@[\w\-]{1,63}(?:\.[\w\-]{1,63}){1,8}"), "[email]"),
+        Rule(re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,63}(?![\w])"), "[email]"),
     ),
     "iban": (
         Rule(
@@ -109,18 +109,19 @@ SETS: dict[str, tuple[Rule, ...]] = {
         Rule(re.compile(r"(?<![\w\-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?![\w\-])"), "[ssn]"),
     ),
     "ip": (
-        Rule(re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"), "[ip]", _address_length),
         Rule(
-            re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:])"),
+            re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?<=:)(?:\d{1,3}\.){3}\d{1,3})?(?![\w:]|\.\d)"),
             "[ip]",
             _address_length,
         ),
+        Rule(re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"), "[ip]", _address_length),
     ),
     "phone": (
         Rule(
-            re.compile(r"(?<![\w.+\-])(?:\+|00)\d{1,3}(?:[ .\-/]?\(?\d{1,5}\)?){2,6}(?![\w])"), "[phone]", _phone_length
+            re.compile(r"(?<![\w.+\-])(?:\+|00)\d{1,3}(?:[ .\-/]?(?:\(\d{1,5}\)|\d{1,5})){2,6}(?![\w])"), "[phone]",
+            _phone_length
         ),
-        Rule(re.compile(r"(?<![\w.\-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w\-])"), "[phone]"),
+        Rule(re.compile(r"(?<![\w.\-])(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w\-])"), "[phone]"),
     ),
 }  # fmt: skip
 """Card numbers before phone numbers: the longer ones first."""

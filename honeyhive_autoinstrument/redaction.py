@@ -16,53 +16,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from honeyhive_autoinstrument.credentials import HIDDEN, is_credential_name, without_credentials
 from honeyhive_autoinstrument.patterns import Rule
-
-HIDDEN = "[hidden]"
-
-CREDENTIAL_NAME = re.compile(
-    r"(?:^|_)(?:api_?keys?|apikey|access_key(?:_id)?|secret_key|private_key(?:_id)?|signing_key|encryption_key|"
-    r"subscription_key|account_key|master_key|virtual_key|openai_key|anthropic_key|azure_key|secrets?|"
-    r"secret_access_key|client_secret|(?<!max_)(?<!next_)(?<!page_)token|auth|authorization|bearer|jwt|passwords?|passwd|"
-    r"passphrase|pwd|db_pass|credentials?|connection_string|(?:set_)?cookies?|raw_headers|extra_headers)$"
-)
-"""Names of fields that hold credentials, in LiteLLM's and its providers' spellings, in lower case with underscores."""
-
-WORD_BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[\-.\s]")
-
-CREDENTIAL_SHAPE = re.compile(
-    r"(?:"
-    r"(?<![\w-])sk[-_][A-Za-z0-9_\-*]{8,}"  # OpenAI, Anthropic, OpenRouter, Stripe, virtual keys; half masked ones too
-    r"|(?<![\w-])hh_[A-Za-z0-9_\-]{12,}"  # HoneyHive
-    # Groq, xAI, Perplexity, Hugging Face, Replicate, GitHub, GitLab, Cohere, NVIDIA, Cerebras, Fireworks, Slack, Together
-    r"|(?<![\w-])(?:gsk|xai|pplx|hf|r8|gh[opsu]|github_pat|glpat|co|nvapi|csk|fw|xox[abeprs]|tgp_v1)[_-][A-Za-z0-9_\-]{16,}"
-    r"|(?<!\w)dapi[0-9a-f]{32}"  # Databricks
-    r"|(?<!\w)AIza[0-9A-Za-z_\-]{35}"  # Google
-    r"|(?<!\w)(?:AKIA|ASIA)[0-9A-Z]{16}(?!\w)"  # AWS access key id
-    r"|(?<![\w-])eyJ[A-Za-z0-9_\-]{8,4096}\.[A-Za-z0-9_\-]{8,16384}\.[A-Za-z0-9_\-]{0,4096}"  # JWT
-    r"|(?i:(?<!\w)bearer\s{1,4})[A-Za-z0-9._~+/\-]{8,}=*"
-    r")"
-)
-"""Published forms of keys and tokens. Every repeat is bounded or starts at a word's beginning: a prompt may be made to
-keep a pattern busy, and matching holds the interpreter."""
-
-SHAPE_BEGINNINGS = (
-    "sk-", "sk_", "hh_", "gsk_", "gsk-", "xai_", "xai-", "pplx_", "pplx-", "hf_", "hf-", "r8_", "r8-", "gho", "ghp", "ghs",
-    "ghu", "github_pat", "glpat", "co_", "co-", "nvapi", "csk_", "csk-", "fw_", "fw-", "xox", "tgp_v1", "dapi", "AIza",
-    "AKIA", "ASIA", "eyJ",
-)  # fmt: skip
-"""What CREDENTIAL_SHAPE's alternatives begin with, less `bearer`. In a prompt, looking for these words takes a tenth of the
-time that the pattern takes to find nothing, and most texts hold nothing."""
-
-PEM_BEGIN = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
-PEM_END = re.compile(r"-----END [A-Z ]{0,40}PRIVATE KEY-----")
-PEM_BODY = re.compile(r"[A-Za-z0-9+/=\s\\:,-]{0,16384}")
-"""A private key is looked for in steps: as one pattern it would read to the end of the text from each beginning."""
-
-URL_USERINFO = re.compile(r"(?<=://)[^/\s?#]{0,1024}@")
-URL_KEY = re.compile(
-    r"(?i)([?&](?:key|api[_-]?key|token|access_token|sig|signature|code|x-amz-[a-z-]{1,40})=)[^&\s\"']+"
-)
 
 SHORTEST = 8
 """No credential is shorter."""
@@ -142,21 +97,19 @@ class Redactor:
     def text(self, text: str) -> str:
         """The text without credentials, shortened to the limit."""
         if len(text) < SHORTEST:
-            return text
+            return self._by_rules(text)
         for secret in self._longest_first:
             if secret in text:
                 text = text.replace(secret, HIDDEN)
-        if _may_hold_credential(text):
-            text = CREDENTIAL_SHAPE.sub(HIDDEN, text)
-        if "-----BEGIN " in text:
-            text = _without_private_keys(text)
-        if "://" in text:
-            text = URL_USERINFO.sub("", text)
-            text = URL_KEY.sub(r"\1" + HIDDEN, text)
-        for rule in self._rules:
-            text = rule.apply(text)
+        text = without_credentials(text)
+        text = self._by_rules(text)
         if len(text) > self._max_content_bytes or len(text) * 4 > self._max_content_bytes:
             return shorten(text, self._max_content_bytes)
+        return text
+
+    def _by_rules(self, text: str) -> str:
+        for rule in self._rules:
+            text = rule.apply(text)
         return text
 
     def _number(self, value: int) -> int | str:
@@ -172,31 +125,6 @@ SMALLEST_NUMBER = 10**6
 """No number that somebody would have hidden is smaller."""
 
 
-def _may_hold_credential(text: str) -> bool:
-    for beginning in SHAPE_BEGINNINGS:
-        if beginning in text:
-            return True
-    return "bearer" in text.lower()
-
-
-def _without_private_keys(text: str) -> str:
-    pieces = []
-    kept_from = 0
-    begin = PEM_BEGIN.search(text)
-    while begin is not None:
-        end = PEM_END.search(text, begin.end(), begin.end() + MAX_PEM)
-        if end is None:
-            end = PEM_BODY.match(text, begin.end())  # cut off, or only spoken of
-        pieces += [text[kept_from : begin.start()], HIDDEN]
-        kept_from = end.end() if end is not None else begin.end()
-        begin = PEM_BEGIN.search(text, kept_from)
-    return "".join((*pieces, text[kept_from:]))
-
-
-MAX_PEM = 16_384
-"""No private key is longer."""
-
-
 def _is_schema(value: Any) -> bool:
     return type(value) is dict and "type" in value and SCHEMA_WORDS.issuperset(value)
 
@@ -208,12 +136,6 @@ def is_plain_name(name: object) -> bool:
 
 
 PLAIN_NAME = re.compile(r"[A-Za-z_]{1,40}")
-
-
-@functools.lru_cache(maxsize=4096)  # the same few names come with every event
-def is_credential_name(name: object) -> bool:
-    """Whether a field of this name holds a credential. Token counts (`prompt_tokens`, ...) are none."""
-    return type(name) is str and CREDENTIAL_NAME.search(WORD_BORDER.sub("_", name).lower()) is not None
 
 
 def is_distinct(text: str) -> bool:

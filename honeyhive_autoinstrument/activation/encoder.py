@@ -5,10 +5,9 @@ Runs on worker threads. One Encoder lives as long as one set of settings.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -16,13 +15,14 @@ import orjson
 
 from honeyhive_autoinstrument._faults import guarded
 from honeyhive_autoinstrument.activation.sampling import is_kept
-from honeyhive_autoinstrument.activation.sessions import Sessions, root_of
+from honeyhive_autoinstrument.activation.secrets import credentials_in, credentials_in_environment, credentials_in_url
+from honeyhive_autoinstrument.activation.sessions import Sessions
 from honeyhive_autoinstrument.activation.user_functions import Enrich, Mask, UserFunction
 from honeyhive_autoinstrument.capture.additions import Update
 from honeyhive_autoinstrument.capture.call import Call
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.delivery.sink import Record
-from honeyhive_autoinstrument.events.build import bare_event, build_event, session_row
+from honeyhive_autoinstrument.events.build import bare_event, beside_ours, build_event, session_row
 from honeyhive_autoinstrument.events.encode import encode, tolerable
 from honeyhive_autoinstrument.events.facts import CallFacts, Session
 from honeyhive_autoinstrument.events.ids import uuid_of
@@ -36,7 +36,7 @@ from honeyhive_autoinstrument.patches.library import (
     router_settings_of,
 )
 from honeyhive_autoinstrument.patterns import rules_of
-from honeyhive_autoinstrument.redaction import Redactor, is_credential_name
+from honeyhive_autoinstrument.redaction import Redactor
 
 FORK_WAIT_S = 1.0
 PRICE_WAIT_S = 2.0
@@ -125,7 +125,9 @@ class Encoder:
         facts = call.facts(place, provider_of, router_settings_of, self._litellm_version, self._attributes)
         event = self._event_of(facts, self._captures_content(call))
         with guarded("tell what was added to a session"):
-            self._tell_scope(call, session)
+            added = self.sessions.news_of(call, session)
+            if added:
+                self._submit(Update(event_id=session.id, buckets=added, made_s=call.started_s))
         return Record(
             id=event.event_id,
             body=encode(event, max_bytes=self._config.max_event_bytes),
@@ -160,6 +162,8 @@ class Encoder:
         if update.event_id in self._sampled_out:
             return None
         buckets = {name: self._redactor.value(plain_of(values)) for name, values in update.buckets.items()}
+        if "metadata" in buckets:
+            buckets["metadata"] = beside_ours(buckets["metadata"], {})
         return Record(
             id=str(uuid4()),
             body=orjson.dumps(tolerable({"event_id": update.event_id, **buckets})),
@@ -172,11 +176,17 @@ class Encoder:
     def _learn(self, call: Call) -> None:
         around: Call | None = call
         while around is not None:  # the keys of a chain's further models reach its first try's errors
-            self._redactor.learn(texts_in(around.secrets))
+            self._redactor.learn(credentials_in(around.secrets))
+            for name in ("metadata", "litellm_metadata"):
+                if around.arguments.get(name):
+                    self._redactor.learn(credentials_in(around.arguments[name].items()))
+            if around.api_base is not None:
+                self._redactor.learn(credentials_in_url(around.api_base))
             around = around.parent
         if call.error is not None:
             # Providers repeat keys in their answers, and a key need not have come with the call.
-            self._redactor.learn(texts_in(credentials_of_library()))
+            self._redactor.learn(credentials_in(credentials_of_library()))
+            self._redactor.learn(credentials_in_environment())  # it may have been changed since
 
     def _captures_content(self, call: Call) -> bool:
         """By the nearest Call that says so itself, else by LiteLLM's switches, else by the setting."""
@@ -193,22 +203,6 @@ class Encoder:
                 around = around.parent
             return self._config.capture_content and not is_unlogged
         return False
-
-    def _tell_scope(self, call: Call, session: Session) -> None:
-        """An inner `session(...)` adds to the row that the outer one's Session has."""
-        surroundings = root_of(call).surroundings
-        scope = None if surroundings is None else surroundings.scope
-        if scope is None or scope.is_told or scope.uuid != session.id:
-            return
-        scope.is_told = True
-        buckets = {"metadata": scope.metadata, "user_properties": scope.user_properties}
-        self._submit(
-            Update(
-                event_id=session.id,
-                buckets={name: values for name, values in buckets.items() if values},
-                made_s=call.started_s,
-            )
-        )
 
     def _note_sampled_out(self, event_id: str) -> None:
         self._sampled_out[event_id] = None
@@ -250,36 +244,3 @@ def _said_of_content(call: Call) -> bool | None:
 
 def _function_of(given: Any, setting: str, config: Config, redactor: Redactor, kind: Any) -> Any:
     return None if given is None else kind(UserFunction(given, setting, config.hook_timeout), redactor)
-
-
-def credentials_in_environment() -> list[str]:
-    """Keys that LiteLLM's providers read for themselves (OPENAI_API_KEY, ...), and all others. Paths of files are none."""
-    return [
-        value
-        for name, value in os.environ.items()
-        if is_credential_name(name) and not value.startswith(("/", "~", "."))
-    ]
-
-
-def texts_in(fields: Iterable[tuple[Any, Any]], depth: int = 0) -> Iterator[str]:
-    """The credentials among named values: of a text itself (and a bearer's token alone), in dictionaries and lists such as
-    headers, service accounts and fallbacks the fields that are named like one, of a provider's client its key."""
-    for name, value in fields:
-        if isinstance(value, str):
-            if is_credential_name(name) or str(name).endswith("_key"):
-                yield value
-                yield value.rpartition(" ")[2]
-        elif depth >= MAX_SECRET_DEPTH or value is None:
-            continue
-        elif isinstance(value, Mapping):
-            yield from texts_in(list(value.items()), depth + 1)
-        elif isinstance(value, list | tuple):
-            yield from texts_in([(name, each) for each in value], depth + 1)
-        else:
-            # An OpenAI client, or one of LiteLLM's credential items.
-            held = getattr(value, "__dict__", None) or {}
-            yield from texts_in([(key, held[key]) for key in HOLDERS if key in held], depth + 1)
-
-
-MAX_SECRET_DEPTH = 6
-HOLDERS = ("api_key", "credential_values")

@@ -36,6 +36,8 @@ class Sessions:
         self._is_configured = config.session_id is not None
         self._row_of = row_of
         self._rows: dict[str, tuple[Session, bytes]] = {}
+        self._told: dict[str, dict[str, dict[str, Any]]] = {}
+        """What the rows say of their Sessions, with what was added since."""
 
     def place_of(self, call: Call) -> Place:
         """Of the tree that a Call is in; the process session's where nothing can be found out."""
@@ -51,9 +53,30 @@ class Sessions:
         if known is None:
             known = (session, self._row_of(session))
             while len(self._rows) >= MAX_SESSIONS:
-                self._rows.pop(next(iter(self._rows)), None)
+                oldest = next(iter(self._rows))
+                self._rows.pop(oldest, None)
+                self._told.pop(oldest, None)
             self._rows[session.id] = known
+            self._told[session.id] = {
+                "metadata": dict(session.metadata),
+                "user_properties": dict(session.user_properties),
+            }
         return known[1]
+
+    def news_of(self, call: Call, session: Session) -> dict[str, dict[str, Any]]:
+        """What the `session(...)` around a Call says of its Session that the row does not say yet; from now on it does."""
+        surroundings = root_of(call).surroundings
+        scope = None if surroundings is None else surroundings.scope
+        told = self._told.get(session.id)
+        if scope is None or told is None or scope.uuid != session.id:
+            return {}
+        news: dict[str, dict[str, Any]] = {}
+        for name, values in (("metadata", scope.metadata), ("user_properties", scope.user_properties)):
+            fresh = {key: value for key, value in values.items() if key not in told[name] or told[name][key] != value}
+            if fresh:
+                news[name] = fresh
+                told[name].update(fresh)
+        return news
 
     def _find(self, root: Call) -> Place:
         surroundings = root.surroundings
@@ -90,12 +113,11 @@ class Sessions:
                     metadata=scope.metadata,
                 )
             )
-        for found in (facts.baggage_session, facts.span_session, facts.context_session):
+        of_tracer, its_name = facts.tracer_session or (None, None)
+        for found in (facts.baggage_session, facts.span_session, facts.context_session, of_tracer):
             if found is not None:
-                return self._named(found, self._process_name, started_ms)
-        if facts.tracer_session is not None:
-            session_id, name = facts.tracer_session
-            return self._named(session_id, name or self._process_name, started_ms)
+                name = its_name if found == of_tracer else None
+                return self._named(found, name or self._process_name, started_ms)
         if facts.trace_id is not None:
             session_id, _ = as_uuid(f"trace:{facts.trace_id}")
             return self._known(

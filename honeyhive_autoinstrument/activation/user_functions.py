@@ -154,7 +154,7 @@ class UserFunction:
         self._hanging += 1
         self._is_off = self._hanging > MAX_HANGING
         faults.say(
-            f"hook {self._setting} hangs",
+            f"hook {self._setting} {'is off' if self._is_off else 'hangs'}",
             "HoneyHive: %s took longer than %g s for an event. %s",
             self._name(),
             self._timeout_s,

@@ -20,9 +20,9 @@ from honeyhive_autoinstrument.capture.request import is_of_proxy, metadata_of_ca
 from honeyhive_autoinstrument.capture.routing import Routing
 from honeyhive_autoinstrument.capture.stream import proxy_of
 from honeyhive_autoinstrument.capture.surroundings import read_surroundings
+from honeyhive_autoinstrument.credentials import is_credential_name
 from honeyhive_autoinstrument.events.facts import FileFacts, Operation
 from honeyhive_autoinstrument.events.parameters import CREDENTIALS, RECORDED
-from honeyhive_autoinstrument.redaction import is_credential_name
 
 ASYNC_LEGS = ("acompletion", "aembedding", "aimg_generation", "atext_completion", "is_async", "acreate_interaction")
 """Keywords by which LiteLLM's async functions call their sync twins in an executor (litellm_map.md 1.3), where they are not
@@ -255,11 +255,12 @@ class Recorder:
         call.logging = logging
         if call.call_id is None:
             call.call_id = getattr(logging, "litellm_call_id", None)
-        if self.capture_raw:
-            more = kwargs.get("additional_args")
-            if type(more) is dict:
-                call.raw_request = (str(more.get("api_base") or ""), freeze(more.get("complete_input_dict")))
-            call.secrets = (*call.secrets, ("api_key", kwargs.get("api_key")))
+        more = kwargs.get("additional_args")
+        more = more if type(more) is dict else {}
+        # Keys that LiteLLM has from elsewhere: the environment, a secret manager, a token's provider.
+        call.secrets = (*call.secrets, ("api_key", kwargs.get("api_key")), ("headers", more.get("headers")))
+        if self.capture_raw and more:
+            call.raw_request = (str(more.get("api_base") or ""), freeze(more.get("complete_input_dict")))
 
     @harmless("note a provider's answer", None)
     def note_answer(self, kwargs: dict[str, Any]) -> None:

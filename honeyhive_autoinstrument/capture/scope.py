@@ -27,7 +27,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Scope:
     """What is known of the Session inside one `session(...)`."""
 
-    __slots__ = ("is_told", "metadata", "name", "original_id", "outer", "owner", "started_s", "user_properties", "uuid")
+    __slots__ = ("metadata", "name", "original_id", "outer", "owner", "started_s", "user_properties", "uuid")
 
     def __init__(self, owner: session, outer: Scope | None) -> None:
         self.uuid: str
@@ -37,15 +37,12 @@ class Scope:
         self.owner = owner
         self.outer = outer
         """The Scope around this one."""
-        self.is_told = True
-        """Whether the row of the Session says what this Scope adds."""
         joined = outer if owner.given_id is None and owner.name is None else None
         if joined is not None:
             self.uuid, self.original_id, self.name = joined.uuid, joined.original_id, joined.name
             self.started_s = joined.started_s
             self.user_properties: dict[str, Any] = {**joined.user_properties, **owner.user_properties}
-            self.metadata: dict[str, Any] = owner.metadata
-            self.is_told = not (owner.user_properties or owner.metadata)
+            self.metadata: dict[str, Any] = {**joined.metadata, **owner.metadata}
             return
         self.uuid, self.original_id = (str(uuid4()), None) if owner.given_id is None else as_uuid(owner.given_id)
         self.name = owner.name
@@ -106,15 +103,9 @@ class session:
         """The function, with each of its calls inside a `session` of these arguments."""
         wrapper: Any
         if inspect.isasyncgenfunction(function):
-
-            @functools.wraps(function)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                return self._each_async(function(*args, **kwargs))
+            wrapper = self._around_async_generator(function)
         elif inspect.isgeneratorfunction(function):
-
-            @functools.wraps(function)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
-                return self._each(function(*args, **kwargs))
+            wrapper = self._around_generator(function)
         elif inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -138,61 +129,71 @@ class session:
 
     # A generator runs in the context of whoever asks it for its next piece: the Scope is entered for each piece anew.
 
-    def _each(self, generator: Any) -> Any:
-        entered = _Entered(self._copy())
-        step: Callable[[], Any] = functools.partial(next, generator)
-        while True:
-            try:
-                with entered:
-                    item = step()
-            except StopIteration as end:
-                return end.value
-            try:
-                sent = yield item
-            except GeneratorExit:
-                with entered:
-                    generator.close()
-                raise
-            except BaseException as error:  # noqa: BLE001  (thrown in for the generator, which decides)
-                step = functools.partial(generator.throw, error)
-            else:
-                step = functools.partial(generator.send, sent)
+    def _around_generator(self, function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            inside = _Inside(self._copy())
+            generator = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(next, generator)
+            while True:
+                try:
+                    with inside:
+                        item = step()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with inside:
+                        generator.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001  (thrown in for the generator, which decides)
+                    step = functools.partial(generator.throw, error)
+                else:
+                    step = functools.partial(generator.send, sent)
 
-    async def _each_async(self, generator: Any) -> Any:
-        entered = _Entered(self._copy())
-        step: Callable[[], Any] = functools.partial(generator.asend, None)
-        while True:
-            try:
-                with entered:
-                    item = await step()
-            except StopAsyncIteration:
-                return
-            try:
-                sent = yield item
-            except GeneratorExit:
-                with entered:
-                    await generator.aclose()
-                raise
-            except BaseException as error:  # noqa: BLE001  (thrown in for the generator, which decides)
-                step = functools.partial(generator.athrow, error)
-            else:
-                step = functools.partial(generator.asend, sent)
+        return wrapper
+
+    def _around_async_generator(self, function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            inside = _Inside(self._copy())
+            generator = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(generator.asend, None)
+            while True:
+                try:
+                    with inside:
+                        item = await step()
+                except StopAsyncIteration:
+                    return
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with inside:
+                        await generator.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001  (thrown in for the generator, which decides)
+                    step = functools.partial(generator.athrow, error)
+                else:
+                    step = functools.partial(generator.asend, sent)
+
+        return wrapper
 
 
-class _Entered:
-    """One Scope, entered again and again."""
+class _Inside:
+    """What a generator has around it while it runs, put aside while its reader does."""
 
     def __init__(self, owner: session) -> None:
-        self._scope = Scope(owner, current_scope.get())
+        self._scope: Scope | None = Scope(owner, current_scope.get())
+        self._readers: Scope | None = None
 
     def __enter__(self) -> None:
-        if current_scope.get() is not self._scope:
-            self._scope.outer = current_scope.get()
-            current_scope.set(self._scope)
+        self._readers = current_scope.get()
+        current_scope.set(self._scope)
 
     def __exit__(self, *error: object) -> None:
-        if current_scope.get() is self._scope:
-            current_scope.set(self._scope.outer)
+        self._scope = current_scope.get()
+        current_scope.set(self._readers)
 
 
 def with_context(function: F) -> F:

@@ -10,6 +10,7 @@ Sources: honeyhive_api.md 5; OpenInference's keys are its `using_session`, `usin
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -91,6 +92,8 @@ class Surroundings:
         properties = self.context.get("association_properties")
         session = _first_text(properties, ("session_id",)) if isinstance(properties, Mapping) else None
         metadata = self.context.get("metadata")
+        if isinstance(metadata, str):  # `using_metadata` keeps it as JSON
+            metadata = _json_of(metadata)
         return {
             "context_session": session or _first_text(self.context, ("session.id",)),
             "user_id": _first_text(self.context, ("user.id",)),
@@ -135,6 +138,13 @@ def _tracer_session(context: Any) -> tuple[str, str | None] | None:
         return None
     name = getattr(tracer, "session_name", None)
     return session_id, name if isinstance(name, str) and name else None
+
+
+def _json_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

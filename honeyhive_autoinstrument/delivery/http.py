@@ -53,6 +53,8 @@ KEEP_ALIVE_S = 30.0
 UNKNOWN_FOR_S = 120.0
 """A change of an Event that the server does not know is tried for so long; then it never will."""
 MAX_DETAIL_BYTES = 1000
+MAX_MESSAGE = 200
+"""Characters of a server's own words."""
 MAX_SESSIONS_KNOWN = 10_000
 """Session rows known to exist; the POST is idempotent, so a forgotten one only costs a request."""
 
@@ -304,7 +306,10 @@ class HttpSink:
         stored = _stored_of(answered.json, batch)
         if status == 200 and (stored is None or len(stored) >= len(batch)):
             return Answer(outcome=Outcome.DELIVERED)
-        detail = self._redactor.text(f"{self._url}{path} answered {status} {_message_of(answered.json)}".rstrip())
+        said = self._redactor.text(_message_of(answered.json))[
+            :MAX_MESSAGE
+        ]  # cut after the key in it is hidden, not before
+        detail = self._redactor.text(f"{self._url}{path} answered {status} {said}".rstrip())
         if stored and status in (200, 500):
             return Answer(outcome=Outcome.PARTLY, detail=detail, accepted=stored)
         if status == 200:
@@ -374,7 +379,7 @@ def _server_time_s(headers: httpx.Headers) -> float:
 
 def _message_of(body: Any) -> str:
     message = body.get("message") if isinstance(body, dict) else None
-    return str(message)[:200] if message else ""
+    return str(message) if message else ""
 
 
 def _names_size(body: Any) -> bool:

@@ -151,11 +151,21 @@ def with_additions(event: Event, added: Mapping[str, Mapping[str, Any]], redacto
         if not values:
             continue
         if name == "metadata":
-            collided = {key: values.pop(key) for key in list(values) if key in OWN_NAMES}
-            if collided:
-                values["user_metadata"] = {**(event.metadata.get("user_metadata") or {}), **collided}
+            values = beside_ours(values, event.metadata.get("user_metadata") or {})
         changed[name] = {**getattr(event, name), **values}
     return replace(event, **changed) if changed else event
+
+
+def beside_ours(metadata: dict[str, Any], users: Mapping[str, Any]) -> dict[str, Any]:
+    """The application's metadata, with keys that are ours under `user_metadata`.
+
+    :param users: what stands there already.
+    """
+    collided = {key: value for key, value in metadata.items() if key in OWN_NAMES}
+    if not collided:
+        return metadata
+    kept = {key: value for key, value in metadata.items() if key not in OWN_NAMES}
+    return {**kept, "user_metadata": {**users, **collided}}
 
 
 def bare_event(facts: CallFacts, *, source: str) -> Event:

@@ -19,7 +19,8 @@ def as_uuid(given: str) -> tuple[str, str | None]:
     own = uuid_in(given)
     if own is not None:
         return own, None
-    return str(uuid5(NAMESPACE_URL, f"honeyhive-autoinstrument:{given}")), given
+    text = given.encode("utf-8", "replace").decode()  # half of a surrogate pair has no bytes
+    return str(uuid5(NAMESPACE_URL, f"honeyhive-autoinstrument:{text}")), text
 
 
 def uuid_in(given: object) -> str | None:

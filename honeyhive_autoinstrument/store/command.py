@@ -89,6 +89,7 @@ def send(config: Config, source: str | None = None) -> int:
         sink.close()
     print(
         f"{events(result.sent)} sent to {config.shown_url}"
+        + (f", {result.changed} change{'s' if result.changed != 1 else ''} of events" if result.changed else "")
         + (f", {result.refused} refused and set aside" if result.refused else "")
         + (f", {result.left} or more still here" if result.left else "")
     )

@@ -25,6 +25,8 @@ class Sent:
     """What became of the events of one run."""
 
     sent: int = 0
+    changed: int = 0
+    """Changes of events that were there already."""
     refused: int = 0
     left: int = 0
     """At least so many; the files after the first that could not be sent are not looked into."""
@@ -79,7 +81,7 @@ def send_kept(spools: list[Spool], sink: Sink) -> Sent:
                 continue
             for path in spool.replayable():
                 why = _send_file(spool, path, patiently(sink.send), result)
-                progress.at(result.sent + result.refused)
+                progress.at(result.sent + result.changed + result.refused)
                 if why is not None:
                     progress.say(why)
                     break
@@ -104,7 +106,8 @@ def _send_file(spool: Spool, path: Path, send: Callable[[Batch], Answer], result
             result.left += len(step.batch)
             return step.answer.detail
         if step.fate is Fate.SENT:
-            result.sent += len(step.batch)
+            result.sent += len(step.batch.creations())
+            result.changed += len(step.batch) - len(step.batch.creations())
         else:
             refused += step.batch.records
             why = step.answer.detail
