@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,6 +175,7 @@ SAID_DEFAULTS = {
 }
 """How a default is told to a person, where its value would not say it."""
 
+USERINFO = re.compile(r"//[^/\s]*@")
 SECRET_SETTINGS = frozenset({"api_key"})
 
 
@@ -221,7 +223,7 @@ class _Reader:
                 parse: Callable[[Any], Any] = PARSERS.get(name, _text)
                 value = parse(raw)
             except (ValueError, TypeError, AttributeError) as problem:
-                shown = "(hidden)" if name in SECRET_SETTINGS else repr(raw)
+                shown = "(hidden)" if name in SECRET_SETTINGS else USERINFO.sub("//", repr(raw))
                 instead = SAID_DEFAULTS.get(name, repr(default))
                 self._notices.append(f"{origin}: {name}={shown} {problem}; using {instead}.")
                 self._refused.add(name)

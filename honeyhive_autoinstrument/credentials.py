@@ -56,14 +56,14 @@ def without_credentials(text: str) -> str:
 
 # -- by form -------------------------------------------------------------------------------------------------------------
 
-LONG_WORD = re.compile(r"[A-Za-z0-9_\-.+/=:~%|*?&@]{16,}")
+LONG_WORD = re.compile(r"[A-Za-z0-9_\-.+/=:~%|*?&@]{11,}")
 """No credential with a form of its own is shorter. In prose there are few such words."""
 
 BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f][0-9A-Fa-f])|(?<=^[nrtbf])|(?<=^u[0-9a-f]{4}))"
 """Of a word, or what is left of an escape (`\\n`, `\\u003c`) before one in a text of JSON."""
 
 DRAWN = r"(?=[\w\-]{0,60}\d|[a-z_\-]{0,60}[A-Z]|[a-z]{0,12}[_\-]?[a-z]{18})"
-"""Of what follows: it has a digit or a capital soon, or is longer than any word, as what is drawn is and what is written is not."""
+"""Of what follows: it has a digit or a capital soon, or is longer than any word: drawn, not written."""
 
 SHAPE = re.compile(
     BEGIN + r"(?:"
@@ -96,8 +96,9 @@ SHAPE = re.compile(
     r"|(?:bot)?\d{8,10}:AA[\w\-]{30,}"  # Telegram
     r"|[\w.~\-]{3}\dQ~[\w.~\-]{30,}"  # Azure client secret
     r"|[0-9a-f]{32}-us\d{1,2}(?!\w)"
-    r"|eyJ[\w\-]{8,4096}\.[\w\-]{8,16384}\.[\w\-]{0,4096}"  # JWT
     r")"
+    # JWT. Not in the middle of what looks like one: each beginning would be read to the end.
+    r"|(?:(?<![\w\-])|(?<=^[-+nrt]))eyJ[\w\-]{8,4096}\.[\w\-]{8,16384}\.[\w\-]{0,4096}"
 )
 WEBHOOK = re.compile(
     r"(hooks\.slack\.com/[a-z]+/|/api/webhooks/(?=\d{8})|/webhookb2/)[\w/\-@]{20,}(?:/IncomingWebhook/[\w/\-]+)?"

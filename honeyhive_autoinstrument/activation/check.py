@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from honeyhive_autoinstrument._version import __version__
+from honeyhive_autoinstrument.activation.neighbours import ENDPOINTS, leads_home
 from honeyhive_autoinstrument.config import SECRET_SETTINGS, Config, setting_names
 
 NEIGHBOURS = {
@@ -45,6 +46,7 @@ def check() -> int:
     print("\nother instrumentations installed here")
     for line in list(_neighbours()) or ["none"]:
         print(f"  {line}")
+    is_fine = _print_double_recording(config) and is_fine
     print("\ndelivery")
     is_fine = _print_delivery(config) and is_fine
     print(f"\n{'Everything is in order.' if is_fine else 'Something is not in order; see the lines marked with !'}")
@@ -115,6 +117,18 @@ def _neighbours() -> Iterator[str]:
         version = _version(package)
         if version is not None:
             yield f"{package} {version} ({what})"
+
+
+def _print_double_recording(config: Config) -> bool:
+    """In the program itself more can be seen, and is said in its log (`neighbours.py`)."""
+    installed = [package for package, what in NEIGHBOURS.items() if "records LiteLLM" in what and _version(package)]
+    variables = [name for name in ENDPOINTS if leads_home(os.environ.get(name, ""), config.api_url)]
+    if not installed or not variables:
+        return True
+    print(
+        f"  ! {variables[0]} sends spans to HoneyHive: where {' or '.join(installed)} is switched on, each call shows twice"
+    )
+    return False
 
 
 def _print_delivery(config: Config) -> bool:

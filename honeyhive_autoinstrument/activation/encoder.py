@@ -5,6 +5,7 @@ Runs on worker threads. One Encoder lives as long as one set of settings.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,8 @@ from uuid import uuid4
 
 import orjson
 
-from honeyhive_autoinstrument._faults import guarded
+from honeyhive_autoinstrument._faults import faults, guarded
+from honeyhive_autoinstrument.activation.neighbours import double_recorders
 from honeyhive_autoinstrument.activation.sampling import is_kept
 from honeyhive_autoinstrument.activation.secrets import credentials_in, credentials_in_environment, credentials_in_url
 from honeyhive_autoinstrument.activation.sessions import Sessions
@@ -45,6 +47,8 @@ PRICE_WAIT_S = 2.0
 MAX_SAMPLED_OUT = 10_000
 """Ids of events that were sampled out; what is added to them later goes nowhere."""
 
+LOOK_AROUND_AT = frozenset({1, 10, 100})
+
 CONTENT_KEY = "honeyhive_capture_content"
 """In a call's metadata: whether its texts are recorded."""
 
@@ -68,6 +72,7 @@ class Encoder:
         self._mask = _function_of(config.mask, "mask", config, self._redactor, Mask)
         self._enrich = _function_of(config.enrich, "enrich", config, self._redactor, Enrich)
         self._sampled_out: OrderedDict[str, None] = OrderedDict()
+        self._calls = 0
         self._litellm_version: str | None = None
         with guarded("read LiteLLM's version"):
             self._litellm_version = library_version()  # here, not on a worker: importlib.metadata imports as it reads
@@ -93,9 +98,10 @@ class Encoder:
             each.close()
 
     def counts_of_functions(self) -> dict[str, dict[str, int]]:
-        """How often MASK and ENRICH failed or took too long, where they are set."""
+        """How often MASK and ENRICH failed or took too long."""
         named = (("mask", self._mask), ("enrich", self._enrich))
-        return {name: dict(each.function.counts) for name, each in named if each is not None}
+        nothing = {"failed": 0, "timed_out": 0}
+        return {name: nothing if each is None else dict(each.function.counts) for name, each in named}
 
     def before_fork(self) -> None:
         """LiteLLM's first price imports many of its modules; a child forked in the middle of that would hang on them."""
@@ -116,6 +122,8 @@ class Encoder:
     def _record_of(self, call: Call) -> Record | None:
         with guarded("learn a call's credentials"):
             self._learn(call)
+        with guarded("look for other instrumentations"):
+            self._look_around()
         place = self.sessions.place_of(call)
         session = place.session
         if not is_kept(call, session.id, self._config):
@@ -134,6 +142,20 @@ class Encoder:
             session_id=session.id,
             session_body=session_body,
         )
+
+    def _look_around(self) -> None:
+        """Others may be switched on after the first call: looked for with the first, the tenth, the hundredth."""
+        self._calls += 1
+        if self._calls not in LOOK_AROUND_AT:
+            return
+        twice = double_recorders(self._config.api_url, os.environ)
+        if twice:
+            faults.say(
+                "recorded twice",
+                "HoneyHive: %s records LiteLLM in this process, too, and its spans go to HoneyHive: each call shows twice."
+                " Switch one of them off.",
+                " and ".join(twice),
+            )
 
     def _event_of(self, facts: CallFacts, captures_content: bool) -> Event:
         event: Event | None = None
@@ -164,6 +186,8 @@ class Encoder:
         buckets = {name: self._redactor.value(plain_of(values)) for name, values in update.buckets.items()}
         if "metadata" in buckets:
             buckets["metadata"] = beside_ours(buckets["metadata"], {})
+        if self._mask is not None:
+            buckets = self._mask.masked(buckets)
         return Record(
             id=str(uuid4()),
             body=orjson.dumps(tolerable({"event_id": update.event_id, **buckets})),
@@ -214,6 +238,8 @@ class Encoder:
 
     def _encode_session(self, session: Session) -> bytes:
         row = session_row(session, source=self._config.source, attributes=self._attributes, redactor=self._redactor)
+        if self._mask is not None:
+            row = self._mask.apply(row)
         return encode(row, max_bytes=self._config.max_event_bytes)
 
     def _price(

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from honeyhive_autoinstrument.credentials import is_credential_name
+from honeyhive_autoinstrument.credentials import is_credential_name, is_random
 
 MAX_DEPTH = 6
 HOLDERS = ("api_key", "credential_values", "_custom_headers", "_custom_query", "_azure_ad_token")
@@ -26,9 +26,18 @@ def credentials_in_environment() -> list[str]:
     return [
         text
         for name, value in list(os.environ.items())
-        if is_credential_name(name) and not value.startswith(("/", "~", "."))
+        if _is_secret_variable(name) and not _is_path(value)
         for text in _forms_of(name, value)
     ]
+
+
+def _is_secret_variable(name: str) -> bool:
+    return is_credential_name(name) or (name.upper().endswith("KEY") and "PUBLIC" not in name.upper())
+
+
+def _is_path(value: str) -> bool:
+    """Of a file that holds the credential. (One in base64 may begin like one.)"""
+    return value.startswith(("/", "~", ".")) and not is_random(value.lstrip("/~."))
 
 
 def credentials_in(fields: Iterable[tuple[Any, Any]], depth: int = 0) -> Iterator[str]:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -23,7 +23,7 @@ from honeyhive_autoinstrument.capture.context import MUTE, current_call
 from honeyhive_autoinstrument.events.build import ADDED_TO, OWN_NAMES, TEXTS_IN_METADATA, with_additions
 from honeyhive_autoinstrument.events.content import KEPT_TEXTS
 from honeyhive_autoinstrument.events.encode import tolerable
-from honeyhive_autoinstrument.events.schema import Event
+from honeyhive_autoinstrument.events.schema import Event, SessionRow
 from honeyhive_autoinstrument.redaction import Redactor
 
 WITHHELD = "[withheld]"
@@ -35,7 +35,9 @@ MAX_HANGING = 3
 """Threads that a function may keep for itself; then it is off."""
 
 Path = tuple[str | int, ...]
-BUCKETS = ("inputs", "outputs", "config", "metadata", "user_properties", "feedback", "metrics")
+MASKED = ("inputs", "outputs", "config", "metadata", "user_properties", "feedback", "metrics", "error")
+"""What MASK is shown of an Event, a session's row or an Update."""
+R = TypeVar("R", Event, SessionRow)
 NEVER_WITHHELD = OWN_NAMES - {*TEXTS_IN_METADATA, "user_metadata", "response_headers", "usage"}
 """Facts of ours in `metadata`, which tell of no text."""
 
@@ -184,11 +186,14 @@ class Mask:
         self.function = function
         self._redactor = redactor
 
-    def apply(self, event: Event) -> Event:
-        """The Event with its texts masked; what was not answered for is withheld."""
-        texts = [(path, text) for bucket in BUCKETS for path, text in _texts_in(getattr(event, bucket), (bucket,))]
-        if event.error is not None:
-            texts.append((("error",), event.error))
+    def apply(self, record: R) -> R:
+        """An Event, or a session's row, with its texts masked; what was not answered for is withheld."""
+        values = {name: getattr(record, name) for name in MASKED if getattr(record, name, None)}
+        return replace(record, **self.masked(values))
+
+    def masked(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The same for buckets by name, and the text of an error."""
+        texts = list(_texts_in(values, ()))
         answers: list[Any] = []
         problems: list[str] = []
 
@@ -204,7 +209,8 @@ class Mask:
                     problems.append(f"raised {type(error).__name__}")
                 answers.append(answer)
 
-        self.function.run(ask)
+        if texts:
+            self.function.run(ask)
         if problems:
             self.function.note_failure(problems[0])
         answered = list(answers)  # the thread may still be at it
@@ -214,10 +220,10 @@ class Mask:
                 for number, (path, text) in enumerate(texts)
             ]
         )
-        changed: dict[str, Any] = {bucket: _with_texts(getattr(event, bucket), replies) for bucket in BUCKETS}
-        if event.error is not None:
-            changed["error"] = str(next(replies))
-        return replace(event, **changed)
+        done: dict[str, Any] = _with_texts(values, replies)
+        if not isinstance(done.get("error", ""), str):
+            done["error"] = str(done["error"])
+        return done
 
     def _reply(self, path: Path, text: str, answer: Any) -> Any:
         if answer is None:

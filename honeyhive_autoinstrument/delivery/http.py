@@ -163,11 +163,11 @@ class HttpSink:
         """Whether the server answers and takes the key, for `--check`: (fine, a sentence for a person)."""
         answer = self._post("/v1/events/batch", b'{"events":[]}')
         if answer.outcome is Outcome.DELIVERED:
-            return True, f"{self._url} answers and takes the key"
+            return True, self._redactor.text(f"{self._url} answers and takes the key")
         if answer.outcome is Outcome.UNAUTHORISED:
             legacy = self._post("/events/batch", b'{"events":[]}')
             if legacy.outcome is Outcome.DELIVERED:
-                return True, f"{self._url} answers on its legacy routes and takes the key"
+                return True, self._redactor.text(f"{self._url} answers on its legacy routes and takes the key")
         return False, answer.detail
 
     def _post_session(self, body: bytes) -> Answer:

@@ -131,26 +131,21 @@ _MISSING = object()
 
 
 UNLOGGED_HEADERS = ("litellm-enable-message-redaction", "x-litellm-enable-message-redaction")
-LOGGED_HEADER = "litellm-disable-message-redaction"
 
 
 def is_unlogged(kwargs: Mapping[str, Any]) -> bool:
-    """Whether LiteLLM was told not to log a call (`no-log`), or not its texts (`turn_off_message_logging`): by an
-    argument, by the Proxy's headers, or for good. Runs in the application's thread, with each call.
+    """Whether LiteLLM was told not to log a call (`no-log`), or not its texts (`turn_off_message_logging`): by an argument, by
+    the Proxy's headers, or for good. Runs in the application's thread, with each call.
 
-    LiteLLM's own order: `should_run_callback` in litellm_logging.py and `should_redact_message_logging` in
-    redact_messages.py (1.110.2).
+    One that protects is enough; LiteLLM lets an argument undo what was set for good (`should_run_callback` in
+    litellm_logging.py, `should_redact_message_logging` in redact_messages.py, 1.110.2).
     """
     litellm = sys.modules.get("litellm")
-    if kwargs.get("no-log") is True and getattr(litellm, "global_disable_no_log_param", False) is not True:
+    if getattr(litellm, "turn_off_message_logging", False) is True or kwargs.get("no-log") is True:
+        return True
+    given = kwargs.get("turn_off_message_logging")
+    if given is True or (given is not None and str(given).strip().lower() == "true"):
         return True
     request = kwargs.get("proxy_server_request")
-    headers = (request.get("headers") if type(request) is dict else None) or {}
-    if headers and headers.get(LOGGED_HEADER):
-        return False
-    given = kwargs.get("turn_off_message_logging")
-    if given is not None:
-        return given is True or str(given).strip().lower() == "true"
-    if headers and any(headers.get(name) for name in UNLOGGED_HEADERS):
-        return True
-    return getattr(litellm, "turn_off_message_logging", False) is True
+    headers = request.get("headers") if type(request) is dict else None
+    return bool(headers) and any(headers.get(name) for name in UNLOGGED_HEADERS)
