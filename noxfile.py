@@ -9,7 +9,7 @@ from pathlib import Path
 import nox
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tests.releases import OTHER_PYTHONS, RELEASES, RESULTS, Release
+from tests.releases import NEWEST, OTHER_PYTHONS, RELEASES, RESULTS, Release
 
 nox.options.default_venv_backend = "venv"
 nox.options.reuse_existing_virtualenvs = False
@@ -37,6 +37,23 @@ def python(session: nox.Session) -> None:
     """The same tests on another Python, with the newest LiteLLM that resolves."""
     _install(session, "litellm")
     _test(session, f"python-{session.python}", None)
+
+
+BESIDE = (
+    "openinference-instrumentation-litellm", "openlit", "ddtrace", "logfire", "langfuse", "honeyhive",
+    "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http",
+)  # fmt: skip
+
+
+@nox.session(python="3.11")
+def beside(session: nox.Session) -> None:
+    """Side by side with other tools that watch LiteLLM."""
+    session.install(
+        "--quiet", "-e", ".[litellm]", f"litellm=={NEWEST}", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis",
+        "jsonschema", "trustme", *BESIDE,
+    )  # fmt: skip
+    # The file runs its programs two at a time itself.
+    session.run("pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *(session.posargs or ("tests/beside",)))
 
 
 def _install(session: nox.Session, *requirements: str) -> None:

@@ -21,6 +21,7 @@ from tests.fakes.honeyhive import FakeHoneyHive
 from tests.fakes.provider import FakeProvider
 
 ROOT = Path(__file__).parent.parent
+collect_ignore = ["beside"]  # needs six other tools: a session of nox
 APPS = Path(__file__).parent / "apps"
 BIN = Path(sys.executable).parent
 FAULT_MARK = "internal error while trying to"

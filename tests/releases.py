@@ -101,6 +101,7 @@ if __name__ == "__main__":
     if "--sessions" in sys.argv:
         # The newest first: it is the slowest, and tells most.
         print(*(f"litellm({release.version})" for release in reversed(RELEASES)), sep="\n")
+        print("beside")
         print(*(f"python-{python}" for python in OTHER_PYTHONS), sep="\n")
     elif "--readme" in sys.argv:
         readme = ROOT / "README.md"

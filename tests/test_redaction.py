@@ -50,7 +50,6 @@ def test_ordinary_fields_are_left_alone(redactor: Redactor, name: str) -> None:
         "AIza" + "SyA1234567890abcdefghijklmnopqrstuv",
         "AKIAIOSFODNN7EXAMPLE",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.abcdefghijk",
-        "Bearer abcdefghijklmnop",
         "a-custom-secret-1",
         "nvapi-abcdefghijklmnopqrstuvwx",
         "github_pat_abcdefghijklmnopqrstuvwx",

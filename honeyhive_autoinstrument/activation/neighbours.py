@@ -2,7 +2,8 @@
 
 Only reads what others have loaded; imports nothing of theirs. On a worker thread, now and then.
 
-Sources: `BaseInstrumentor` of opentelemetry-instrumentation (`_instance`, `_is_instrumented_by_opentelemetry`), which OpenInference
+Sources: `BaseInstrumentor` of opentelemetry-instrumentation (`_instance`, `_is_instrumented_by_opentelemetry`), which
+OpenInference
 0.1.51 and OpenLIT 1.45 derive from; `_active_span_processor` of opentelemetry-sdk's TracerProvider, `span_exporter` of its
 processors, `_endpoint` of the OTLP exporters (1.20 to 1.40).
 """
@@ -39,7 +40,8 @@ def is_active(name: str) -> bool:
 
 
 def endpoints(environ: Mapping[str, str]) -> Iterator[str]:
-    """Where spans of this process go: exporters of the active provider, those of HoneyHive's own tracers, the environment."""
+    """Where spans of this process go: exporters of the active provider, those of HoneyHive's own tracers, the
+    environment."""
     yield from (environ[name] for name in ENDPOINTS if environ.get(name))
     for provider in _providers():
         processor = getattr(provider, "_active_span_processor", None)

@@ -54,7 +54,7 @@ class _Proxy:
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        return type(self.__wrapped__)
+        return self.__wrapped__.__class__  # not its type: it may be somebody else's proxy
 
     def __getattr__(self, name: str) -> Any:
         # Without the slots filled (`__new__` alone, by a copier) there is nothing to look in.

@@ -285,7 +285,7 @@ class HttpSink:
     def _open_client(self) -> httpx.Client:
         with self._opening:
             if self._client is None:
-                client = httpx.Client(
+                client = _Client(
                     base_url=self._url,
                     headers={
                         "Authorization": f"Bearer {self._api_key}",
@@ -331,6 +331,33 @@ class _Answered:
     headers: httpx.Headers
     json: Any
     """None where the body is none: HTML of a load balancer, or nothing."""
+
+
+class _Client(httpx.Client):
+    """Whose requests are not seen by tools that wrap httpx itself: ddtrace 4 and others put wrappers around these methods,
+    and know nothing of OpenTelemetry's suppression."""
+
+    def send(self, *args: Any, **kwargs: Any) -> httpx.Response:
+        response: httpx.Response = _bare("send")(self, *args, **kwargs)
+        return response
+
+    def _send_single_request(self, *args: Any, **kwargs: Any) -> httpx.Response:
+        response: httpx.Response = _bare("_send_single_request")(self, *args, **kwargs)
+        return response
+
+
+def _bare(name: str) -> Any:
+    """A method of httpx' own, without what others have put around it."""
+    method = getattr(httpx.Client, name)
+    for _ in range(MAX_LAYERS):
+        inner = getattr(method, "__wrapped__", None)
+        if inner is None:
+            break
+        method = inner
+    return method
+
+
+MAX_LAYERS = 20
 
 
 class _Contact:

@@ -64,8 +64,9 @@ OWN_NAMES = frozenset(
 """Keys of `metadata` that we write. The caller's own of the same name go to `user_metadata`, always: they must not pass for
 ours where we have nothing to say (a cost of an unknown model, tokens on a chain)."""
 
-OWN_SESSION_KEYS = frozenset({"session_id", "honeyhive_parent_id", "honeyhive_capture_content"})
-"""Keys of the caller's metadata that steer the recording and are no facts of the call."""
+NO_FACTS = frozenset({"session_id", "honeyhive_parent_id", "honeyhive_capture_content", "_otel_internal"})
+"""Keys of the caller's metadata that steer the recording and are no facts of the call; and a mark of LiteLLM's own
+OpenTelemetry callbacks."""
 
 
 def no_price(models: Sequence[str], provider: str | None, usage: Any, tokens: Mapping[str, int]) -> None:
@@ -313,7 +314,7 @@ def _callers_metadata(facts: CallFacts) -> dict[str, Any]:
     for name in ("litellm_metadata", "metadata"):
         bucket = facts.arguments.get(name)
         if isinstance(bucket, dict):
-            found.update({key: plain_of(value) for key, value in bucket.items() if key not in OWN_SESSION_KEYS})
+            found.update({key: plain_of(value) for key, value in bucket.items() if key not in NO_FACTS})
     return found
 
 

@@ -134,8 +134,8 @@ UNLOGGED_HEADERS = ("litellm-enable-message-redaction", "x-litellm-enable-messag
 
 
 def is_unlogged(kwargs: Mapping[str, Any]) -> bool:
-    """Whether LiteLLM was told not to log a call (`no-log`), or not its texts (`turn_off_message_logging`): by an argument, by
-    the Proxy's headers, or for good. Runs in the application's thread, with each call.
+    """Whether LiteLLM was told not to log a call (`no-log`), or not its texts (`turn_off_message_logging`): by an
+    argument, by the Proxy's headers, or for good. Runs in the application's thread, with each call.
 
     One that protects is enough; LiteLLM lets an argument undo what was set for good (`should_run_callback` in
     litellm_logging.py, `should_redact_message_logging` in redact_messages.py, 1.110.2).
@@ -148,4 +148,4 @@ def is_unlogged(kwargs: Mapping[str, Any]) -> bool:
         return True
     request = kwargs.get("proxy_server_request")
     headers = request.get("headers") if type(request) is dict else None
-    return bool(headers) and any(headers.get(name) for name in UNLOGGED_HEADERS)
+    return headers is not None and any(headers.get(name) for name in UNLOGGED_HEADERS)

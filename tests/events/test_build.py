@@ -52,7 +52,9 @@ def facts_of(
 def event_of(facts: CallFacts, *, capture_content: bool = True) -> dict[str, Any]:
     """The event as the server gets it, checked against the schema."""
     redactor = Redactor(max_content_bytes=100_000)
-    event: dict[str, Any] = json.loads(encode(build_event(facts, source="test", redactor=redactor, capture_content=capture_content), max_bytes=1 << 20))
+    event: dict[str, Any] = json.loads(
+        encode(build_event(facts, source="test", redactor=redactor, capture_content=capture_content), max_bytes=1 << 20)
+    )
     profile = "ProducerModelEvent" if facts.operation is Operation.CHAT and not facts.is_chain else "ProducerEvent"
     validator(profile).validate(event)
     return event

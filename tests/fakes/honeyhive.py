@@ -89,6 +89,16 @@ class FakeHoneyHive(Server):
         self.arrivals: Counter[str] = Counter()
         self.problems: list[str] = []
         self.plan: list[Misbehaviour] = []
+        self.updates: list[tuple[str, dict[str, Any]]] = []
+        """Updates that were taken, in order: the id of the event (or session), and the body."""
+        self.refused_updates: list[str] = []
+        """Ids of updates that came for something that was never created."""
+        self.rows: list[dict[str, Any]] = []
+        """Session rows in the order of their arrival, each with its id; `sessions` keeps the first of an id."""
+        self.spans: list[dict[str, Any]] = []
+        """OTLP spans (JSON) that HoneyHive's own SDK exported, `attributes` as a dictionary of texts."""
+        self.runs: dict[str, dict[str, Any]] = {}
+        """Experiment runs of the SDK's `evaluate`, by id."""
 
     @property
     def env(self) -> dict[str, str]:
@@ -148,6 +158,12 @@ class FakeHoneyHive(Server):
             return self._session(request, is_v1)
         if request.path in ("/v1/events/batch", "/events/batch"):
             return self._batch(request, is_v1)
+        if request.method == "PUT" and (request.path == "/events" or request.path.startswith("/v1/events/")):
+            return self._update(request, is_v1)
+        if request.path == "/opentelemetry/v1/traces":
+            return self._traces(request)
+        if request.path.startswith("/v1/runs"):
+            return self._experiment_run(request)
         return self._error(404, "no such route")
 
     def _how(self, request: Request) -> Misbehaviour | None:
@@ -167,6 +183,7 @@ class FakeHoneyHive(Server):
         session_id = body.get("session_id") or str(uuid.uuid4())
         with self.lock:
             self.sessions.setdefault(session_id, body)
+            self.rows.append({**body, "session_id": session_id})
         return Reply.of(
             {"event_id": session_id, "session_id": session_id, "org_id": "o", "workspace_id": "w", "project_id": "p"}
         )
@@ -193,6 +210,52 @@ class FakeHoneyHive(Server):
         self._store(body["events"])
         return Reply.of({"success": True, "event_ids": [event["event_id"] for event in body["events"]]})
 
+    def _update(self, request: Request, is_v1: bool) -> Reply:
+        body = dict(request.json)
+        if self._validate(request, "UpdateEventRequest" if is_v1 else "LegacyUpdateEventRequest", body):
+            return self._error(400, "no update")
+        event_id = request.path.removeprefix("/v1/events/") if is_v1 else body.pop("event_id")
+        with self.lock:
+            target = self.stored.get(event_id) or self.sessions.get(event_id)
+            if target is None:
+                self.refused_updates.append(event_id)
+            else:
+                self.updates.append((event_id, body))
+                for name in ("metadata", "feedback", "metrics", "config", "user_properties"):
+                    if isinstance(body.get(name), dict):
+                        target[name] = {**target.get(name, {}), **body[name]}
+                if isinstance(body.get("outputs"), dict):
+                    target["outputs"] = body["outputs"]
+        return self._error(400, f"no event {event_id}") if target is None else Reply.of({"success": True})
+
+    def _traces(self, request: Request) -> Reply:
+        spans = [
+            {**span, "attributes": {each["key"]: _text_of(each["value"]) for each in span["attributes"]}}
+            for resource in request.json["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+        with self.lock:
+            self.spans += spans
+        return Reply.of({})
+
+    def _experiment_run(self, request: Request) -> Reply:
+        run_id = (*request.path.partition("?")[0].split("/"), "")[3]
+        body = request.json
+        with self.lock:
+            run = self.runs.setdefault(run_id or body["run_id"], {})
+            run.update(body)
+        shown = {
+            "id": "r", "run_id": run_id, "metadata": {}, "results": {}, "event_ids": [], "configuration": {},
+            "is_active": True, "created_at": "2026-01-01T00:00:00Z", "scope_type": "project", "scope_id": "p", **run,
+        }  # fmt: skip
+        if request.method != "GET":
+            return Reply.of({"evaluation": shown, "run_id": shown["run_id"]})
+        lists: dict[str, Any] = {name: [] for name in ("passed", "failed", "datapoints", "event_details")}
+        return Reply.of(
+            {**lists, "status": "completed", "success": True, "metrics": {"details": []}, "run_object": shown}
+        )
+
     def _store(self, events: list[dict[str, Any]]) -> None:
         with self.lock:
             for event in events:
@@ -217,3 +280,8 @@ class FakeHoneyHive(Server):
     @staticmethod
     def _error(status: int, message: str) -> Reply:
         return Reply.of({"statusCode": status, "message": message, "success": False}, status=status)
+
+
+def _text_of(value: dict[str, Any]) -> str:
+    """An OTLP attribute's value, whatever its type."""
+    return str(next(iter(value.values())))
