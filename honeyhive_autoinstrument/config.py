@@ -327,9 +327,9 @@ def _redact(raw: Any) -> tuple[str, ...]:
     return found
 
 
-def _function(raw: Any) -> Callable[..., Any] | str:
+def _function(raw: Any) -> Callable[..., Any] | str | None:
     # Whether it can be had is found out when it is needed: importing the program's modules now would be too early.
-    return raw if callable(raw) else str(raw).strip()
+    return raw if callable(raw) else str(raw).strip() or None
 
 
 def _folder(raw: Any) -> str:

@@ -92,7 +92,8 @@ class Sessions:
             parent_id=_named_parent(root) or facts.parent_id,
             trace_id=facts.trace_id,
             span_id=facts.span_id,
-            metadata={**facts.metadata, **facts.experiment},
+            metadata=facts.metadata,
+            experiment=facts.experiment,
             user_properties=user if scope is None else {**user, **scope.user_properties},
         )
 

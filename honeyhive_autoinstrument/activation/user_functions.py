@@ -35,7 +35,7 @@ MAX_HANGING = 3
 """Threads that a function may keep for itself; then it is off."""
 
 Path = tuple[str | int, ...]
-MASKED = ("inputs", "outputs", "config", "metadata", "user_properties", "feedback", "metrics", "error")
+MASKED = ("session_name", "inputs", "outputs", "config", "metadata", "user_properties", "feedback", "metrics", "error")
 """What MASK is shown of an Event, a session's row or an Update."""
 R = TypeVar("R", Event, SessionRow)
 NEVER_WITHHELD = OWN_NAMES - {*TEXTS_IN_METADATA, "user_metadata", "response_headers", "usage"}

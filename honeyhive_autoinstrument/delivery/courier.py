@@ -94,7 +94,7 @@ class Courier(Generic[T]):
         def send(batch: Batch) -> Answer:
             return self._send(sink, hand, batch)
 
-        for step in dispatch(hand.batch, send):
+        for step in dispatch(self._ready(hand, hand.batch), send):
             if step.fate is Fate.SENT:
                 if self._holdings.sent(hand, step.batch):
                     self._leave_journal(step.batch)
@@ -104,6 +104,10 @@ class Courier(Generic[T]):
         if refused:
             self._reject(hand, Batch.of(refused), why)
         self.keep(hand)
+
+    def _ready(self, hand: Hand[T], batch: Batch) -> Batch:
+        """What of it may go out now: changes do not overtake the Events that wait on disk, one of which may be theirs."""
+        return batch.creations() if hand.path is None and self._holdings.has_backlog() else batch
 
     def keep(self, hand: Hand[T]) -> None:
         """Put what is in hand to disk (or leave a Batch there that was read from it); without a disk, into memory."""

@@ -83,6 +83,11 @@ class Holdings(Generic[T]):
         with self.lock:
             return len(self._queue) + sum(map(len, self._hands)) + sum(map(len, self._waiting))
 
+    def has_backlog(self) -> bool:
+        """Whether Events of this process wait in memory or on disk for a later try."""
+        with self.lock:
+            return bool(self._waiting) or self.ledger.spooled > 0
+
     def is_any_under_way(self) -> bool:
         """Whether items are queued or in hand; what is read back from disk is not counted."""
         with self.lock:

@@ -14,6 +14,7 @@ import orjson
 from honeyhive_autoinstrument._faults import guarded
 from honeyhive_autoinstrument.events.content import without_content
 from honeyhive_autoinstrument.events.facts import CallFacts, Ending, ErrorFacts, Session
+from honeyhive_autoinstrument.events.fields import CONFIG, OWN_METADATA, names_in, names_of_content
 from honeyhive_autoinstrument.events.identity import identity_of
 from honeyhive_autoinstrument.events.operations import READERS, inputs_of, outputs_of, with_whole_answer
 from honeyhive_autoinstrument.events.parameters import PROXY_NAMES, SETTINGS
@@ -29,44 +30,27 @@ from honeyhive_autoinstrument.events.usage import (
     token_metadata,
     usage_of,
 )
-from honeyhive_autoinstrument.events.values import field_of, plain_of, without_blobs
+from honeyhive_autoinstrument.events.values import field_of, plain_of, without_blobs, without_vectors
 from honeyhive_autoinstrument.redaction import Redactor
 
 SETTING_NAMES = {"stop": "stop_sequences", "max_completion_tokens": "max_output_tokens", "config": "generation_config"}
 """Names that HoneyHive has for a setting (honeyhive_api.md 3.3, Config)."""
 
-TEXTS_IN_CONFIG = frozenset(
-    {
-        "tools", "functions", "response_format", "stop_sequences", "tool_choice", "function_call", "web_search_options",
-        "text", "text_format", "search_domain_filter", "generation_config", "retrieval_config", "language", "voice",
-        "output_config",
-    }
-)  # fmt: skip
+TEXTS_IN_CONFIG = names_of_content(CONFIG)
 """Settings that can hold the caller's own words."""
 
-OWN_NAMES = frozenset(
-    {
-        "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "cache_read_input_tokens",
-        "cache_write_input_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens",
-        "image_input_tokens", "image_output_tokens", "search_units", "usage", "usage_source", "cost", "cost_source",
-        "cost_parts", "cache_hit", "operation_name", "call_type", "litellm_version", "litellm_call_id",
-        "litellm_trace_id", "litellm_overhead_ms", "queue_time_ms", "response_model", "response_id",
-        "system_fingerprint", "service_tier", "api_base", "provider", "region", "provider_request_id",
-        "provider_requests", "response_headers", "raw_request", "raw_response", "finish_reason", "attempts", "items",
-        "item", "attempt", "model_group", "original_model_group", "deployment", "deployment_id", "is_retry",
-        "is_fallback", "fallback_depth", "fallback_from", "fallback_reason", "fallback_path", "attempted_retries",
-        "attempted_fallbacks", "winner_attempt", "delay_ms", "total_delay_ms", "cooldown_s", "cooldowns",
-        "deployment_settings", "selection", "error_type", "error_module", "error_code", "error_debug_info",
-        "status_code", "retry_after_s", "stream_ending", "stream_chunks", "time_to_first_token_ms", "ending",
-        "original_session_id", "user_metadata", "trace_id", "span_id",
-    }
-)  # fmt: skip
+OWN_NAMES = names_in(OWN_METADATA) | {"user_metadata"}
 """Keys of `metadata` that we write. The caller's own of the same name go to `user_metadata`, always: they must not pass for
 ours where we have nothing to say (a cost of an unknown model, tokens on a chain)."""
 
-NO_FACTS = frozenset({"session_id", "honeyhive_parent_id", "honeyhive_capture_content", "_otel_internal"})
-"""Keys of the caller's metadata that steer the recording and are no facts of the call; and a mark of LiteLLM's own
-OpenTelemetry callbacks."""
+NO_FACTS = frozenset(
+    {
+        "session_id", "honeyhive_parent_id", "honeyhive_capture_content",
+        "_otel_internal", "litellm_parent_otel_span", "llm_api_timing_windows", "_routing_request_tags",
+        "kubernetes_pod_routing",
+    }
+)  # fmt: skip
+"""Keys of the caller's metadata that steer the recording and are no facts of the call; and marks that LiteLLM puts there."""
 
 
 def no_price(models: Sequence[str], provider: str | None, usage: Any, tokens: Mapping[str, int]) -> None:
@@ -112,8 +96,7 @@ def build_event(
                 own.update(_estimate(facts, inputs, outputs))
         metadata = redactor.value(_with_callers(own, facts, capture_content))
     with guarded("read the user of a call"):
-        of_place = {name: plain_of(value) for name, value in facts.place.user_properties.items()}
-        user_properties = redactor.value({**of_place, **user_properties_of(facts)})
+        user_properties = redactor.value({**_plain(facts.place.user_properties), **user_properties_of(facts)})
     error = facts.error.type_name if facts.error is not None else None
     with guarded("read the text of an error"):
         error = _error_text(facts, redactor, capture_content)
@@ -190,7 +173,7 @@ def bare_event(facts: CallFacts, *, source: str) -> Event:
     )
 
 
-TEXTS_IN_METADATA = ("error_debug_info", "raw_request", "raw_response")
+TEXTS_IN_METADATA = names_of_content(OWN_METADATA)
 """Facts that hold the caller's or the model's words, and nothing else that matters without them."""
 
 
@@ -214,7 +197,7 @@ def session_row(session: Session, *, source: str, attributes: Mapping[str, str],
         name = redactor.text(session.name) or name
     with guarded("describe a session"):
         given: dict[str, Any] = dict(attributes)
-        given.update({name: plain_of(value) for name, value in session.metadata.items()})
+        given.update(_plain(session.metadata))
         if session.original_id is not None:
             given["original_session_id"] = session.original_id
         metadata = redactor.value(given)
@@ -299,14 +282,18 @@ def _with_callers(own: dict[str, Any], facts: CallFacts, capture_content: bool) 
     """Our facts, and the caller's own metadata beside them."""
     metadata: dict[str, Any] = {}
     with guarded("read the caller's metadata"):
-        callers = _callers_metadata(facts)
+        callers = {**_callers_metadata(facts), **_plain(facts.place.metadata)}
         metadata.update(callers if capture_content else without_content(callers, kept=frozenset()))
-        metadata.update({name: plain_of(value) for name, value in facts.place.metadata.items()})
+        metadata.update(facts.place.experiment)
     ours = OWN_NAMES if facts.proxy is None else OWN_NAMES | PROXY_NAMES
     collided = {name: metadata.pop(name) for name in list(metadata) if name in ours or name in facts.attributes}
     if collided:
         metadata["user_metadata"] = collided
     return {**metadata, **own}
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain_of(value) for name, value in values.items()}
 
 
 def _callers_metadata(facts: CallFacts) -> dict[str, Any]:
@@ -359,7 +346,7 @@ def _json_of(raw: Any) -> Any:
             raw = orjson.loads(raw)
         except (orjson.JSONDecodeError, UnicodeEncodeError):
             return raw if isinstance(raw, str) else plain_of(raw)
-    return without_blobs(plain_of(raw))
+    return without_blobs(without_vectors(plain_of(raw)))
 
 
 def _error_text(facts: CallFacts, redactor: Redactor, capture_content: bool) -> str | None:

@@ -92,6 +92,9 @@ class Place:
     span_id: str | None = None
     """Of the span around the outermost Call."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    """OpenInference's, as much the application's own as that of the call."""
+    experiment: Mapping[str, str] = field(default_factory=dict)
+    """Run, dataset and datapoint of `honeyhive.evaluate`."""
     user_properties: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -167,6 +167,28 @@ def without_blobs(value: Any) -> Any:
     return value
 
 
+VECTOR_FIELDS = frozenset({"embedding", "embeddings", "vector", "vectors", "values"})
+
+
+def without_vectors(value: Any) -> Any:
+    """A copy of a raw answer with the number of numbers in place of each vector."""
+    if type(value) is dict:
+        return {key: _shape_of(item) if key in VECTOR_FIELDS else without_vectors(item) for key, item in value.items()}
+    if type(value) is list:
+        return [without_vectors(item) for item in value]
+    return value
+
+
+def _shape_of(value: Any) -> Any:
+    if type(value) is dict:  # Cohere has them by type
+        return {key: _shape_of(item) for key, item in value.items()}
+    if type(value) is not list:
+        return without_vectors(value)
+    if value and all(type(item) is float or type(item) is int for item in value):
+        return {"dimensions": len(value)}
+    return [_shape_of(item) for item in value]
+
+
 def _url_or_blob(url: str) -> Any:
     found = DATA_URL.match(url)
     return blob_of(url[found.end() :], found.group(1)) if found else url

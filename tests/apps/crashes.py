@@ -197,7 +197,9 @@ def come_later(program):
     """Asks once, and waits until nothing waits any more."""
     program.who = "later"
     program.ask(0, 0)
-    honeyhive_autoinstrument.flush(LATER_S)  # its own event, too: the end of a program waits less long for a busy machine
+    honeyhive_autoinstrument.flush(
+        LATER_S
+    )  # its own event, too: the end of a program waits less long for a busy machine
     spool = Path(program.order["home"]) / "spool"
     deadline = time.monotonic() + LATER_S
     while [*spool.glob("*/*.batch"), *spool.glob("*/*.journal")]:
