@@ -51,7 +51,8 @@ def without_credentials(text: str) -> str:
     if "=" in text and ("&" in text or "?" in text):
         text = URL_KEY.sub(r"\1" + HIDDEN, text)
     text = LONG_WORD.sub(_without_shapes, text)
-    return _without_named(text)
+    # Most texts of an event are one word: an id, a model, a kind.
+    return _without_named(text) if SIGN.search(text) else text
 
 
 # -- by form -------------------------------------------------------------------------------------------------------------
@@ -158,6 +159,9 @@ URL_KEY = re.compile(
 
 
 # -- by what stands before it --------------------------------------------------------------------------------------------
+
+SIGN = re.compile(r"[\s:=>]")
+"""Something of these parts a credential from what stands before it."""
 
 KEYWORDS = (
     "key", "token", "secret", "pass", "pwd", "pw:", "auth", "cookie", "credential", "bearer", "basic ", "_pat", "jwt",

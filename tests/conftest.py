@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def recording(fake_honeyhive: FakeHoneyHive, tmp_path: Path) -> Iterator[Recordi
     import honeyhive_autoinstrument
 
     litellm.suppress_debug_info = True
+    level = logging.getLogger("honeyhive_autoinstrument").level
     honeyhive_autoinstrument.init(
         api_key=fake_honeyhive.key,
         api_url=fake_honeyhive.url,
@@ -81,10 +83,16 @@ def recording(fake_honeyhive: FakeHoneyHive, tmp_path: Path) -> Iterator[Recordi
         capture_content=True,
         capture_raw=False,
         capture_headers=False,
+        redact=[],
+        mask="",
+        enrich="",
+        sample_rate=1.0,
+        debug=False,
     )
     yield Recording(fake_honeyhive)
     honeyhive_autoinstrument.shutdown(5)
     honeyhive_autoinstrument.uninstrument()
+    logging.getLogger("honeyhive_autoinstrument").setLevel(level)
 
 
 class Finished:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +29,7 @@ from honeyhive_autoinstrument.events.build import bare_event, beside_ours, build
 from honeyhive_autoinstrument.events.encode import encode, tolerable
 from honeyhive_autoinstrument.events.facts import CallFacts, Session
 from honeyhive_autoinstrument.events.ids import uuid_of
-from honeyhive_autoinstrument.events.schema import Event
+from honeyhive_autoinstrument.events.schema import Event, SessionRow
 from honeyhive_autoinstrument.events.values import plain_of
 from honeyhive_autoinstrument.patches.library import (
     credentials_of_library,
@@ -202,8 +203,9 @@ class Encoder:
         while around is not None:  # the keys of a chain's further models reach its first try's errors
             self._redactor.learn(credentials_in(around.secrets))
             for name in ("metadata", "litellm_metadata"):
-                if around.arguments.get(name):
-                    self._redactor.learn(credentials_in(around.arguments[name].items()))
+                bucket = around.arguments.get(name)
+                if isinstance(bucket, dict):
+                    self._redactor.learn(credentials_in(bucket.items()))
             if around.api_base is not None:
                 self._redactor.learn(credentials_in_url(around.api_base))
             around = around.parent
@@ -239,7 +241,10 @@ class Encoder:
     def _encode_session(self, session: Session) -> bytes:
         row = session_row(session, source=self._config.source, attributes=self._attributes, redactor=self._redactor)
         if self._mask is not None:
-            row = self._mask.apply(row)
+            masked: SessionRow | None = None
+            with guarded("mask a session"):
+                masked = self._mask.apply(row)
+            row = masked or replace(row, session_name="session", metadata={}, user_properties={})
         return encode(row, max_bytes=self._config.max_event_bytes)
 
     def _price(

@@ -89,8 +89,8 @@ class UserFunction:
         self._make_fresh()
 
     def close(self) -> None:
-        """The thread ends when it is done."""
-        jobs = self._jobs
+        """The thread ends when it is done; another one comes with the next event, if there is one."""
+        jobs, self._jobs = self._jobs, None
         if jobs is not None:
             jobs.put(_STOP)
 
@@ -152,7 +152,6 @@ class UserFunction:
         """Of a thread that hangs; the next event gets another one, a few times."""
         self.counts["timed_out"] += 1
         self.close()
-        self._jobs = None
         self._hanging += 1
         self._is_off = self._hanging > MAX_HANGING
         faults.say(

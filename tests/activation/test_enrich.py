@@ -636,6 +636,7 @@ def test_updates_keep_the_ledger_balanced(recording: Recording) -> None:
     assert ledger_holds(), honeyhive_autoinstrument.stats()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_gets_event_and_update_once_it_is_back_in_this_order(recording: Recording) -> None:
     recording.server.stop()
     ask()
@@ -665,6 +666,7 @@ def test_an_update_whose_event_is_there_already_outlives_an_outage(recording: Re
     assert recording.server.arrivals[event_id] == 1
 
 
+@pytest.mark.slow
 def test_a_server_with_old_routes_only_gets_updates_on_its_own(
     run: Run, environ: dict[str, str], tmp_path: Path
 ) -> None:
@@ -728,6 +730,7 @@ def test_without_a_key_what_is_kept_shows_each_event_with_its_updates(run: Run, 
     assert "2 model events" in shown
 
 
+@pytest.mark.slow
 def test_what_was_kept_without_a_key_is_sent_later_with_its_updates(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     run(LAUNCHER, "python", "-c", PROGRAM + LOCAL)
 
@@ -742,6 +745,7 @@ def test_what_was_kept_without_a_key_is_sent_later_with_its_updates(run: Run, fa
     assert exported(run) == []
 
 
+@pytest.mark.slow
 def test_updates_that_wait_on_disk_are_sent_by_a_later_process(
     run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -760,6 +764,7 @@ def test_updates_that_wait_on_disk_are_sent_by_a_later_process(
     assert list((tmp_path / "home").rglob("*.batch")) == []
 
 
+@pytest.mark.slow
 def test_a_killed_program_loses_no_update_that_had_returned(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     env = {**fake_honeyhive.env, "HONEYHIVE_DURABILITY": "always", "HONEYHIVE_LINGER": "30"}
     code = (
@@ -773,6 +778,7 @@ def test_a_killed_program_loses_no_update_that_had_returned(run: Run, fake_honey
     assert [added(event) for event in fake_honeyhive.events] == [{"by": "me", "metrics": {"m": 1}}]
 
 
+@pytest.mark.slow
 def test_a_forked_child_adds_to_the_call_of_its_parent(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{PROGRAM}ask('of the parent')\n"

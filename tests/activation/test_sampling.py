@@ -177,6 +177,7 @@ def test_a_rate_of_zero_sends_and_keeps_nothing_not_even_the_sessions(
     assert (ledger["created"], ledger["sampled_out"]) == (3, 3)
 
 
+@pytest.mark.slow
 def test_without_a_key_what_is_sampled_out_is_not_in_the_local_store(run: Run) -> None:
     env = {"HONEYHIVE_SAMPLE_RATE": "0.5"}
 
@@ -304,6 +305,7 @@ def test_an_attempt_that_was_slow_is_kept_with_the_chain_around_it(
     check_parents(recording.server)
 
 
+@pytest.mark.slow
 def test_with_always_a_failure_is_on_disk_before_the_call_returns(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     env = {
         **fake_honeyhive.env,

@@ -98,6 +98,11 @@ class Seen:
 # -- what a mask is given, and what is done with what it returns -------------------------------------------------------
 
 
+def event_session_name(recording: Recording) -> str:
+    (session,) = recording.server.sessions.values()
+    return str(session["session_name"])
+
+
 def test_a_mask_is_given_every_text_of_an_event_and_the_way_to_it(hooks: Set, recording: Recording) -> None:
     seen = Seen()
     hooks(mask=seen)
@@ -106,6 +111,7 @@ def test_a_mask_is_given_every_text_of_an_event_and_the_way_to_it(hooks: Set, re
     ask(tools=[tool], user="ada", metadata={"feature": "search", "deep": {"list": ["one", 2]}})
 
     event = recording.event()
+    assert seen.texts.pop(("session_name",), event_session_name(recording)) == event_session_name(recording)
     assert seen.texts == texts_in_buckets(event)
     assert seen.texts["inputs", "chat_history", 0, "content"] == "Say hello."
     assert seen.texts["outputs", "content"] == "hello"
@@ -121,6 +127,7 @@ def test_a_mask_is_given_the_text_of_an_error(hooks: Set, recording: Recording, 
     with pytest.raises(litellm.BadRequestError):
         ask(model="openai/echo", mock_response=None, api_base=fake_provider.base, api_key=KEY, max_retries=0)
 
+    seen.texts.pop(("session_name",), None)  # of a session that is new here
     assert seen.texts == texts_in_buckets(recording.event())
     assert "your prompt is bad" in seen.texts[("error",)]
 
@@ -562,6 +569,7 @@ def test_texts_that_a_hanging_mask_has_not_masked_are_withheld(
     assert "hang on" not in result.err
 
 
+@pytest.mark.slow
 def test_an_event_whose_enrich_hangs_goes_out_as_it_was(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}begin('enrich')\n"
@@ -580,6 +588,7 @@ def test_an_event_whose_enrich_hangs_goes_out_as_it_was(run: Run, fake_honeyhive
 
 
 @pytest.mark.parametrize("which", ["mask", "enrich"])
+@pytest.mark.slow
 def test_a_hook_that_hangs_again_and_again_is_switched_off_and_every_event_arrives(
     run: Run, fake_honeyhive: FakeHoneyHive, which: str
 ) -> None:
@@ -610,6 +619,7 @@ def test_a_hook_that_hangs_again_and_again_is_switched_off_and_every_event_arriv
     assert result.err.count("not asked any more") == 1, result.err
 
 
+@pytest.mark.slow
 def test_many_calls_at_once_do_not_get_a_hook_more_threads(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}begin('mask')\n"
@@ -630,6 +640,7 @@ def test_many_calls_at_once_do_not_get_a_hook_more_threads(run: Run, fake_honeyh
     assert {event["inputs"]["chat_history"][0]["content"] for event in fake_honeyhive.events} == {WITHHELD}
 
 
+@pytest.mark.slow
 def test_hook_timeout_says_how_long_a_hook_is_waited_for(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}hh.init(mask=mask, hook_timeout=20, linger=0.02)\n"
@@ -660,6 +671,7 @@ def test_a_program_ends_while_a_hook_hangs_and_its_events_arrive(
     assert shown == (WITHHELD if which == "mask" else "hang on")
 
 
+@pytest.mark.slow
 def test_hooks_work_in_a_forked_child_as_in_its_parent(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import os\n"
@@ -679,6 +691,7 @@ def test_hooks_work_in_a_forked_child_as_in_its_parent(run: Run, fake_honeyhive:
     assert {event["metadata"]["team"] for event in fake_honeyhive.events} == {"blue"}
 
 
+@pytest.mark.slow
 def test_a_fork_while_a_hook_hangs_leaves_the_child_working_hooks(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import os\n"
@@ -739,6 +752,7 @@ def test_hooks_are_named_as_module_and_function(run: Run, fake_honeyhive: FakeHo
     assert second["metrics"] == {"length": 1}
 
 
+@pytest.mark.slow
 def test_init_takes_a_name_as_well(run: Run, fake_honeyhive: FakeHoneyHive, module: Path) -> None:
     code = f"import honeyhive_autoinstrument as hh\nhh.init(mask='my_hooks:mask')\n{ONE_CALL}"
 

@@ -182,7 +182,7 @@ def test_importing_the_package_imports_nothing_else(run: Run) -> None:
     assert run("python", "-c", code).out == "[]\n"
 
 
-@pytest.mark.parametrize("way", ["subprocess", "spawn", "fork", "forkserver"])
+@pytest.mark.parametrize("way", ["subprocess", "spawn", "fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_children_are_covered(run: Run, fake_honeyhive: FakeHoneyHive, way: str) -> None:
     bare = run("python", app("children.py"), way)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import email.utils
 import json
+import logging
 import ssl
 import threading
 import time
@@ -246,7 +247,8 @@ class Case:
         return [str(path) for folder in self.folders() for pattern in patterns for path in folder.rglob(pattern)]
 
     def warnings(self) -> Counter[str]:
-        return Counter(record.msg for record in self.log.records if record.name == "honeyhive_autoinstrument")
+        ours = (record for record in self.log.records if record.name == "honeyhive_autoinstrument")
+        return Counter(record.msg for record in ours if record.levelno >= logging.WARNING)
 
     def folders(self) -> list[Path]:
         spool = self.home / "spool"
@@ -779,7 +781,7 @@ def test_events_wait_while_the_certificate_is_not_trusted_and_go_out_when_it_is(
         assert server.problems == []
 
 
-@pytest.mark.parametrize("away_s", [3.0, pytest.param(60.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("away_s", [pytest.param(seconds, marks=pytest.mark.slow) for seconds in (3.0, 60.0)])
 def test_a_server_that_is_gone_for_a_while_has_everything_once_when_it_is_back(
     fake_honeyhive: FakeHoneyHive, home: Path, caplog: pytest.LogCaptureFixture, away_s: float
 ) -> None:

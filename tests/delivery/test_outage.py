@@ -14,7 +14,7 @@ import pytest
 import honeyhive_autoinstrument
 from honeyhive_autoinstrument.delivery.spool import events_in
 from tests.conftest import BIN, Recording, Run, app, order_from, wait_until
-from tests.fakes.honeyhive import FakeHoneyHive
+from tests.fakes.honeyhive import FakeHoneyHive, Misbehaviour
 from tests.fakes.provider import FakeProvider
 
 LAUNCHER = BIN / "honeyhive-instrument"
@@ -66,6 +66,21 @@ def test_a_server_killed_in_mid_run_gets_everything_once_from_a_later_process(
     assert asked(fake_honeyhive) == sorted(expected)
     assert set(fake_honeyhive.arrivals.values()) == {1}
     assert list((tmp_path / "home" / "spool").glob("*/*.batch")) == []
+
+
+def test_a_connection_that_was_kept_open_and_is_closed_by_the_server_is_no_outage(
+    recording: Recording, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask("before")  # opens the connection
+    recording.events()
+    recording.server.plan.append(Misbehaviour(path="/v1/events/batch", closes=True, times=1))
+
+    ask("on the kept connection")
+
+    recording.events()
+    assert asked(recording.server) == ["before", "on the kept connection"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    assert honeyhive_autoinstrument.stats()["spooled"] == 0
 
 
 def test_a_server_that_comes_back_gets_everything_from_the_same_process(recording: Recording) -> None:

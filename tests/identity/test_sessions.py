@@ -723,6 +723,7 @@ def test_a_decorated_method_gets_its_object(recording: Recording) -> None:
 # Other processes, and none that records.
 
 
+@pytest.mark.slow
 def test_a_forked_child_goes_on_in_the_session(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     program = f"""
 import multiprocessing

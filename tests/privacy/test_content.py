@@ -522,7 +522,9 @@ def run_program(
     return b"".join([*bodies, *files, *(text.encode() for text in outputs)])
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place", [pytest.param(each, marks=pytest.mark.slow if number else ()) for number, each in enumerate(PLACES)]
+)
 def test_with_contents_off_no_piece_of_anybodys_words_is_sent_kept_printed_or_shown(
     run: Run, provider: TellingProvider, fake_honeyhive: FakeHoneyHive, tmp_path: Path, place: str
 ) -> None:

@@ -23,8 +23,10 @@ FORKS_WITHIN_S = 5.0
 
 @pytest.mark.parametrize(
     ("durability", "holders"),
-    [("on_failure", HOLDERS), ("always", HOLDERS | {"Journal"})],
-    ids=["on_failure", "always"],
+    [
+        pytest.param("on_failure", HOLDERS, marks=pytest.mark.slow, id="on_failure"),
+        pytest.param("always", HOLDERS | {"Journal"}, id="always"),
+    ],
 )
 def test_a_fork_while_any_lock_is_held_hangs_nobody_and_loses_and_repeats_nothing(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, durability: str, holders: set[str]
