@@ -127,8 +127,9 @@ def test_a_mask_is_given_the_text_of_an_error(hooks: Set, recording: Recording, 
     with pytest.raises(litellm.BadRequestError):
         ask(model="openai/echo", mock_response=None, api_base=fake_provider.base, api_key=KEY, max_retries=0)
 
+    event = recording.event()
     seen.texts.pop(("session_name",), None)  # of a session that is new here
-    assert seen.texts == texts_in_buckets(recording.event())
+    assert seen.texts == texts_in_buckets(event)
     assert "your prompt is bad" in seen.texts[("error",)]
 
 
