@@ -1,11 +1,9 @@
 """How a credential is recognised: by the name of its field, by its own form, or by the words that stand before it in a text.
 
 Foundation: pure, standard library only. Forms are the published ones of the providers that LiteLLM speaks to, and of the
-services
-whose keys end up in prompts. A text is looked at in steps, each as quick as a search for a few words: most texts hold
-nothing, and
-matching holds the interpreter. Every repeat is bounded or starts at a word's beginning, since a prompt may be made to keep a
-pattern busy.
+services whose keys end up in prompts. A text is looked at in steps, each as quick as a search for a few words: most texts
+hold nothing, and matching holds the interpreter. Every repeat is bounded or starts at a word's beginning, since a prompt may
+be made to keep a pattern busy.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from importlib import metadata
 from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.activation.neighbours import ENDPOINTS, leads_home
 from honeyhive_autoinstrument.config import SECRET_SETTINGS, Config, setting_names
+from honeyhive_autoinstrument.credentials import HIDDEN, is_credential_name
 
 NEIGHBOURS = {
     "openinference-instrumentation-litellm": "OpenInference; records LiteLLM calls too",
@@ -63,7 +64,7 @@ def _settings(config: Config) -> Iterator[tuple[str, str, str]]:
         elif name == "exporters":
             value = ",".join(config.active_exporters)
         elif name == "attributes":
-            value = ",".join(f"{key}={text}" for key, text in value)
+            value = ",".join(f"{key}={HIDDEN if is_credential_name(key) else text}" for key, text in value)
         yield name, "-" if value is None or value == "" else str(value), config.origins.get(name, "default")
     auto = os.environ.get("HONEYHIVE_AUTO")
     yield "auto", auto or "-", "HONEYHIVE_AUTO" if auto else "default"

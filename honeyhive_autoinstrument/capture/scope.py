@@ -1,9 +1,8 @@
 """`session(...)`: the Session of the calls that are made inside, as a context manager and a decorator.
 
 Public, for the application: nothing here raises for what it is given, or costs anything where nothing is recorded. A Scope
-is
-in a context variable (context.py), so it reaches tasks and executors that copy the context; `with_context` is for those that
-do not.
+is in a context variable (context.py), so it reaches tasks and executors that copy the context; `with_context` is for those
+that do not.
 """
 
 from __future__ import annotations

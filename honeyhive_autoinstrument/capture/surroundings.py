@@ -1,9 +1,8 @@
 """What surrounds an outermost Call when it begins: our Scope, OpenTelemetry's context, a HoneyHiveTracer of this process.
 
 `read_surroundings` runs in the application's thread with each outermost Call and only takes hold of things; what they mean
-is
-found out later (`Surroundings.facts()`), on a worker. Contexts of OpenTelemetry never change once made. Nothing here imports
-OpenTelemetry or the `honeyhive` package: where nobody else has, there is nothing to read.
+is found out later (`Surroundings.facts()`), on a worker. Contexts of OpenTelemetry never change once made. Nothing here
+imports OpenTelemetry or the `honeyhive` package: where nobody else has, there is nothing to read.
 
 Sources: honeyhive_api.md 5; OpenInference's keys are its `using_session`, `using_user`, `using_metadata` (0.1.x).
 """
