@@ -106,13 +106,16 @@ WEBHOOK = re.compile(
 
 def _without_shapes(word: re.Match[str]) -> str:
     found = word[0]
-    if not SHAPE_LETTERS.search(found):
+    if ID.fullmatch(found) or not SHAPE_LETTERS.search(found):
         return found
     found = SHAPE.sub(HIDDEN, found)
     if "hook" in found:
         found = WEBHOOK.sub(r"\1" + HIDDEN, found)
     return found
 
+
+ID = re.compile(r"(?:chatcmpl-)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""In each event; looking for credentials in one takes as long as in a sentence."""
 
 SHAPE_LETTERS = re.compile(r"[\d*A-Z]|[a-z]{18}")
 """Every form has one of these."""
@@ -163,11 +166,11 @@ SIGN = re.compile(r"[\s:=>]")
 
 KEYWORDS = (
     "key", "token", "secret", "pass", "pwd", "pw:", "auth", "cookie", "credential", "bearer", "basic ", "_pat", "jwt",
-    "connection", "contrase", "sessionid", "received=", "identified by", " -u ", "--user", " -a ", " -p", "requirepass",
+    "connection", "contrase", "sessionid", "received=", "identified by", " -u ", "--user", " -a ", " -p",
 )  # fmt: skip
 """One of them is in each name that is_credential_name knows; the others stand before a credential in messages and
 commands."""
-COMMAND_WORDS = frozenset({" -u ", "--user", " -a ", " -p", "requirepass"})
+COMMAND_WORDS = frozenset({" -u ", "--user", " -a ", " -p"})
 
 NAME = re.compile(r"[\w\-.$]{0,60}\Z")
 NAME_REST = re.compile(r"[\w\-]{0,40}")
