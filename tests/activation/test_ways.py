@@ -44,8 +44,14 @@ def bare_runs() -> dict[str, Finished]:
     return {}
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("program", "way"),
+    [
+        pytest.param(program, way, marks=() if program == "quickstart.py" or way == "launcher" else pytest.mark.slow)
+        for program in PROGRAMS
+        for way in WAYS
+    ],
+)
 def test_a_program_is_the_same_with_and_without_us(
     run: Run, fake_honeyhive: FakeHoneyHive, bare_runs: dict[str, Finished], way: str, program: str
 ) -> None:
@@ -182,7 +188,9 @@ def test_importing_the_package_imports_nothing_else(run: Run) -> None:
     assert run("python", "-c", code).out == "[]\n"
 
 
-@pytest.mark.parametrize("way", ["subprocess", "spawn", "fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "way", ["spawn", "fork", *(pytest.param(way, marks=pytest.mark.slow) for way in ("subprocess", "forkserver"))]
+)
 def test_children_are_covered(run: Run, fake_honeyhive: FakeHoneyHive, way: str) -> None:
     bare = run("python", app("children.py"), way)
 

@@ -201,7 +201,9 @@ def assert_broken(event: dict[str, Any], text: str) -> None:
         assert event["error"]
 
 
-@pytest.mark.parametrize("kind", ["completion", "acompletion", "responses"])
+@pytest.mark.parametrize(
+    "kind", ["completion", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("acompletion", "responses"))]
+)
 def test_a_stream_that_the_end_of_the_process_cuts_off_is_abandoned_with_its_text(
     kind: str, run: Run, fake_honeyhive: FakeHoneyHive, fake_provider: FakeProvider
 ) -> None:

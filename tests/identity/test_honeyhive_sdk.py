@@ -235,7 +235,7 @@ def play(program: str, server: FakeHoneyHive, folder: Path, prefix: list[str]) -
 
 @pytest.fixture(
     scope="module",
-    params=["ours first", "theirs first", pytest.param("launcher", marks=pytest.mark.slow)],
+    params=["ours first", *(pytest.param(each, marks=pytest.mark.slow) for each in ("theirs first", "launcher"))],
 )
 def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     """One program for all of a kind of beginning: it takes several seconds to import both."""

@@ -49,7 +49,7 @@ def ask(proxy: Proxy, number: int) -> tuple[str, int]:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(("--num_workers", str(WORKERS)), id="uvicorn"),
+        pytest.param(("--num_workers", str(WORKERS)), id="uvicorn", marks=pytest.mark.slow),
         pytest.param(("--run_gunicorn", "--num_workers", str(WORKERS)), id="gunicorn"),
     ],
 )
