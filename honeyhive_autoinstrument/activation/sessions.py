@@ -6,6 +6,7 @@ The outermost Call decides for its tree, by what surrounded it when it began (ca
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
@@ -53,9 +54,10 @@ class Sessions:
         if known is None:
             known = (session, self._row_of(session))
             while len(self._rows) >= MAX_SESSIONS:
-                oldest = next(iter(self._rows))
-                self._rows.pop(oldest, None)
-                self._told.pop(oldest, None)
+                with contextlib.suppress(RuntimeError, StopIteration):  # another worker changes it in between
+                    oldest = next(iter(self._rows))
+                    self._rows.pop(oldest, None)
+                    self._told.pop(oldest, None)
             self._rows[session.id] = known
             self._told[session.id] = {
                 "metadata": dict(session.metadata),

@@ -62,8 +62,9 @@ class UserFunction:
         self._make_fresh()
 
     def _make_fresh(self) -> None:
-        self._turn = threading.Lock()
-        """Workers take turns, or one that hangs would let each of them wait for a thread."""
+        self._turn = threading.RLock()
+        """Workers take turns, or one that hangs would let each of them wait for a thread. Re-entrant: with `always`, a
+        finalizer that the collector runs while the application's thread waits here may end a Call of its own."""
         self._jobs: SimpleQueue[Any] | None = None
 
     def start(self) -> None:
