@@ -148,6 +148,9 @@ class Endings:
     ) -> Any:
         if args and _ends_the_process(args[0]):
             self._deliver()
+        elif args and args[0] in ENDING_SIGNALS:
+            # uvicorn raises a Ctrl-C again when it has put the handler of SIGTERM back, and its parent's SIGTERM follows.
+            self.handle_sigterm()
         return wrapped(*args, **kwargs)
 
     def _around_kill(
