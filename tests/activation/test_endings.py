@@ -100,6 +100,27 @@ def test_a_program_that_ends_itself_by_a_signal_has_sent_what_it_had(
     assert asked(fake_honeyhive) == ["before"]
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a signal for one thread cannot be sent here")
+def test_a_sigterm_that_follows_a_ctrl_c_raised_again_finds_everything_sent(
+    run: Run, fake_honeyhive: FakeHoneyHive
+) -> None:
+    # As uvicorn ends in a child: it has put back how SIGTERM was handled, raises Ctrl-C, and its parent's SIGTERM comes.
+    code = (
+        f"{ASK}import threading, time\n"
+        "ask('before'); signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+        "time.sleep(60)\n"
+    )
+
+    result = run(LAUNCHER, "python", "-c", code, env={**fake_honeyhive.env, **LONG_LINGER})
+
+    assert result.status == -signal.SIGTERM
+    assert asked(fake_honeyhive) == ["before"]
+
+
 AMID_AN_APPEND = """
 import threading
 main = threading.get_ident()
