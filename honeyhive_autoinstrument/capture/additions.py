@@ -37,15 +37,14 @@ class Update:
 class Handle:
     """How a Call is found again for an Addition, by its context and by the worker. Does not hold the Call."""
 
-    __slots__ = ("added", "generation", "number", "taken")
+    __slots__ = ("added", "generation", "number")
 
     def __init__(self, number: int, generation: int) -> None:
         self.number = number
         self.generation = generation
         """Forks so far when the Call began; in a child of that process the Call is somebody else's."""
-        self.added: list[Mapping[str, Mapping[str, Any]]] | None = []
-        """None when the Event has been built."""
-        self.taken: Mapping[str, Mapping[str, Any]] = NOTHING
+        self.added: list[Mapping[str, Mapping[str, Any]]] | Mapping[str, Mapping[str, Any]] = []
+        """A list while the Event is not built; then all of it together."""
 
 
 class Additions:
@@ -59,7 +58,7 @@ class Additions:
     def add(self, handle: Handle, buckets: Mapping[str, Mapping[str, Any]], generation: int) -> bool:
         """False: the Event has been built, or is being built in the parent of this process."""
         with self._lock:
-            if handle.added is None or handle.generation != generation:
+            if not isinstance(handle.added, list) or handle.generation != generation:
                 return False
             handle.added.append(buckets)
             return True
@@ -70,14 +69,13 @@ class Additions:
         if handle is None:
             return NOTHING
         with self._lock:
-            if handle.added:
+            if isinstance(handle.added, list):
                 merged: dict[str, dict[str, Any]] = {}
                 for buckets in handle.added:
                     for name, values in buckets.items():
                         merged.setdefault(name, {}).update(values)
-                handle.taken = merged
-            handle.added = None
-            return handle.taken
+                handle.added = merged
+            return handle.added
 
 
 def buckets_of(given: Mapping[str, object], function: str) -> dict[str, dict[str, Any]]:

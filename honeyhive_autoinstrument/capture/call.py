@@ -149,8 +149,8 @@ class Call:
         """On an outermost Call, where there are any."""
         self.place: Place | None = None
         """On an outermost Call, found by a worker."""
-        self.is_unlogged = False
-        """Whether LiteLLM was told not to log this call, or its texts."""
+        self.is_unlogged = True
+        """Whether LiteLLM was told not to log this call, or its texts; until that is known, it was."""
         self.has_failure = False
         """Whether it, or one below it, has failed."""
         self.attempt: Attempt | None = None

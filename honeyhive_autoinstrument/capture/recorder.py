@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from threading import current_thread
 from typing import Any
 
-from honeyhive_autoinstrument._faults import harmless
+from honeyhive_autoinstrument._faults import guarded, harmless
 from honeyhive_autoinstrument.capture.additions import Additions, Handle
 from honeyhive_autoinstrument.capture.call import Call, Callee
 from honeyhive_autoinstrument.capture.context import MUTE, current_call, last_handle, surrounding_call
@@ -87,7 +87,9 @@ class Recorder:
             parent = current_call.get()
             if parent is MUTE or (parent is not None and not parent.callee.is_chain and not parent.returned):
                 return None  # most likely a step of that one
-            return Call(self, callee, parent, self._new_number(128), {}, BASE_SIZE, ())
+            bare = Call(self, callee, parent, self._new_number(128), {}, BASE_SIZE, ())
+            self._place(bare, kwargs, None)
+            return bare
         return call  # type: ignore[return-value]
 
     @harmless("start a call", _FAILED)
@@ -141,10 +143,7 @@ class Recorder:
         if parent is not None and parent.proxy is not None:
             secrets = (*secrets, ("api_key", parent.proxy.raw_key))
         call = Call(self, callee, parent, self._new_number(128), arguments, size, secrets)
-        if parent is None:
-            self._begin_tree(call, _bucket_of(kwargs))
-        if self._is_unlogged(kwargs):
-            call.is_unlogged = True
+        self._place(call, kwargs, kwargs.get("metadata"))
         call.instance_id = id(instance) if instance is not None else 0
         if callee.is_inner:
             call.entered = (callee.attribute,)
@@ -172,23 +171,24 @@ class Recorder:
         secrets = (("api_key", proxy.raw_key),)
         request = Call(self, callee.as_request(), None, self._new_number(128), arguments, size, secrets)
         request.proxy = proxy
-        self._begin_tree(request, {})
-        request.is_unlogged = self._is_unlogged(kwargs)
+        self._place(request, kwargs, None)
         waited_s = request.started_s - (proxy.arrived_s or request.started_s)
         if 0 < waited_s < MAX_WAIT_S:
             request.started_s -= waited_s
             request.started_ticks -= waited_s
         return request
 
-    @harmless("note what surrounds a call", None)
-    def _begin_tree(self, call: Call, bucket: Mapping[str, Any]) -> None:
-        call.handle = handle = Handle(call.number, self.generation)
-        last_handle.set(handle)
-        call.surroundings = read_surroundings(bucket)
+    def _place(self, call: Call, kwargs: Mapping[str, Any], bucket: Any) -> None:
+        """Note whether LiteLLM may log it and, where it is an outermost one, what surrounds it.
 
-    @harmless("look whether a call may be logged", True)
-    def _is_unlogged(self, kwargs: Mapping[str, Any]) -> bool:
-        return self.is_unlogged(kwargs)
+        :param bucket: the metadata that it was given.
+        """
+        with SURROUNDED:
+            call.is_unlogged = self.is_unlogged(kwargs)
+            if call.parent is None:
+                call.handle = handle = Handle(call.number, self.generation)
+                last_handle.set(handle)
+                call.surroundings = read_surroundings(bucket)
 
     def handle_here(self) -> Handle | None:
         """Of the Call that surrounds the running code, else of the one that began last in this context."""
@@ -287,6 +287,9 @@ class Recorder:
         self._new_number = random.Random().getrandbits
         self.additions = Additions()
         self.generation += 1
+
+
+SURROUNDED = guarded("note what surrounds a call")  # one for all: making one takes as long as what it guards
 
 
 def _never(kwargs: Mapping[str, Any]) -> bool:

@@ -100,11 +100,10 @@ class Surroundings:
         }
 
 
-@harmless("read what surrounds a call", None)
-def read_surroundings(bucket: Mapping[str, Any]) -> Surroundings | None:
+def read_surroundings(bucket: Any) -> Surroundings | None:
     """None where there is nothing.
 
-    :param bucket: the metadata that the call was given; LiteLLM's own users put a span there.
+    :param bucket: the metadata that the call was given, if any; LiteLLM's own users put a span there.
     """
     scope = current_scope.get()
     context = None
@@ -112,7 +111,7 @@ def read_surroundings(bucket: Mapping[str, Any]) -> Surroundings | None:
     if api is not None:
         current = getattr(api, "get_current", None)  # missing while another thread imports it
         context = current() if current is not None else None
-    span = bucket.get("litellm_parent_otel_span") if bucket else None
+    span = bucket.get("litellm_parent_otel_span") if type(bucket) is dict else None
     tracer_session = _tracer_session(context) if "honeyhive" in _modules else None
     if scope is None and not context and span is None and tracer_session is None:
         return None
