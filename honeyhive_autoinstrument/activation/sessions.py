@@ -121,7 +121,7 @@ class Sessions:
             if found is not None:
                 name = its_name if found == of_tracer else None
                 return self._named(found, name or self._process_name, started_ms)
-        if facts.trace_id is not None:
+        if facts.trace_id is not None and not facts.is_trace_of_call:
             session_id, _ = as_uuid(f"trace:{facts.trace_id}")
             return self._known(
                 Session(id=session_id, name=facts.span_name or self._process_name, started_ms=started_ms)

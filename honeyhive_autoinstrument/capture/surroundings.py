@@ -80,6 +80,7 @@ class Surroundings:
         return {
             "trace_id": f"{where.trace_id:032x}",
             "span_id": f"{where.span_id:016x}",
+            "is_trace_of_call": getattr(span, "parent", None) is None and _is_of_instrumentation(span),
             "span_name": name if isinstance(name, str) else None,
             "span_session": _first_text(attributes, SESSION_OF_SPAN),
             "parent_id": parent_id or uuid_in(attributes.get(EVENT_OF_SPAN)),
@@ -116,6 +117,13 @@ def read_surroundings(bucket: Any) -> Surroundings | None:
     if scope is None and not context and span is None and tracer_session is None:
         return None
     return Surroundings(scope, context, span, tracer_session)
+
+
+def _is_of_instrumentation(span: Any) -> bool:
+    """Whether another tool has made the span for a call of LiteLLM's (scopes: openinference.instrumentation.litellm, which
+    Logfire uses, too; openlit.otel.tracing)."""
+    scope = str(getattr(getattr(span, "instrumentation_scope", None), "name", ""))
+    return "litellm" in scope or scope.startswith("openlit")
 
 
 @harmless("find a HoneyHiveTracer", None)

@@ -71,6 +71,8 @@ class SurroundingFacts:
     """Id and name."""
     trace_id: str | None = None
     span_id: str | None = None
+    is_trace_of_call: bool = False
+    """Whether the trace begins with another instrumentation's span of this very call, and surrounds nothing else."""
     span_name: str | None = None
     parent_id: str | None = None
     """The event around the call, a UUID."""

@@ -249,7 +249,8 @@ def event_without_chance(event: dict[str, Any], events: dict[str, dict[str, Any]
         "error": event["error"],
         "inputs": event["inputs"],
         "outputs": event["outputs"],
-        "metadata": sorted(event["metadata"]),
+        # Where another tool's span is around the call, we name it.
+        "metadata": sorted(event["metadata"].keys() - {"trace_id", "span_id"}),
         "tokens": {name: value for name, value in event["metadata"].items() if name.endswith("_tokens")},
     }
 
