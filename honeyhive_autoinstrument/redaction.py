@@ -135,7 +135,7 @@ def is_plain_name(name: object) -> bool:
     return type(name) is str and PLAIN_NAME.fullmatch(name) is not None
 
 
-PLAIN_NAME = re.compile(r"[A-Za-z_]{1,40}")
+PLAIN_NAME = re.compile(r"(?![A-Z]{12})(?![A-Za-z_]*[A-Za-z]{18})[A-Za-z_]{1,40}")  # but no key of capitals only
 
 
 def is_distinct(text: str) -> bool:

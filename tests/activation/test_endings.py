@@ -108,6 +108,7 @@ def test_a_sigterm_that_follows_a_ctrl_c_raised_again_finds_everything_sent(
     code = (
         f"{ASK}import threading, time\n"
         "ask('before'); signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job would ignore it
         "try:\n"
         "    signal.raise_signal(signal.SIGINT)\n"
         "except KeyboardInterrupt:\n"
