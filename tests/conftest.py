@@ -79,23 +79,18 @@ def recording(fake_honeyhive: FakeHoneyHive, tmp_path: Path) -> Iterator[Recordi
     import litellm
 
     import honeyhive_autoinstrument
+    from honeyhive_autoinstrument.activation.runtime import current_runtime
 
     litellm.suppress_debug_info = True
     level = logging.getLogger("honeyhive_autoinstrument").level
+    known = current_runtime()
+    if known is not None:
+        known.settings.clear()  # what another test of this process asked for would stay
     honeyhive_autoinstrument.init(
         api_key=fake_honeyhive.key,
         api_url=fake_honeyhive.url,
         home=str(tmp_path / "home"),
         linger=0.05,
-        # What another test of this process asked for would stay.
-        capture_content=True,
-        capture_raw=False,
-        capture_headers=False,
-        redact=[],
-        mask="",
-        enrich="",
-        sample_rate=1.0,
-        debug=False,
     )
     yield Recording(fake_honeyhive)
     honeyhive_autoinstrument.shutdown(5)
