@@ -593,6 +593,7 @@ def test_an_update_that_the_server_cannot_take_now_is_sent_again(recording: Reco
     assert recording.server.updates == [(event_id, {"metadata": {"by": "me"}})]
 
 
+@pytest.mark.slow
 def test_an_update_of_an_event_that_another_process_brings_later_waits_for_it(recording: Recording) -> None:
     ask()
     event = recording.event()

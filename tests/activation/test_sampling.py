@@ -122,6 +122,7 @@ PROGRAM = (
 )
 
 
+@pytest.mark.slow
 def test_every_process_chooses_the_same_sessions(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     env = {**fake_honeyhive.env, "HONEYHIVE_SAMPLE_RATE": "0.5"}
 

@@ -659,6 +659,7 @@ def test_hook_timeout_says_how_long_a_hook_is_waited_for(run: Run, fake_honeyhiv
 
 
 @pytest.mark.parametrize("which", ["mask", "enrich"])
+@pytest.mark.slow
 def test_a_program_ends_while_a_hook_hangs_and_its_events_arrive(
     run: Run, fake_honeyhive: FakeHoneyHive, which: str
 ) -> None:

@@ -189,7 +189,7 @@ def test_importing_the_package_imports_nothing_else(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", ["spawn", "fork", *(pytest.param(way, marks=pytest.mark.slow) for way in ("subprocess", "forkserver"))]
+    "way", ["fork", *(pytest.param(way, marks=pytest.mark.slow) for way in ("subprocess", "spawn", "forkserver"))]
 )
 def test_children_are_covered(run: Run, fake_honeyhive: FakeHoneyHive, way: str) -> None:
     bare = run("python", app("children.py"), way)

@@ -352,6 +352,7 @@ def test_a_server_that_answers_slowly_holds_the_end_up_for_the_exit_timeout_at_m
     assert held_up_s(environ, tmp_path, way, allowed_s) <= allowed_s
 
 
+@pytest.mark.slow
 def test_the_exit_timeout_is_a_setting(environ: dict[str, str], tmp_path: Path) -> None:
     allowed_s = 1 + NOISE_S
 

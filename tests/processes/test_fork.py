@@ -61,6 +61,7 @@ def test_every_task_of_every_kind_of_child_arrives_once(
     check_each_arrived_once(fake_honeyhive, home, ["parent", *answered])
 
 
+@pytest.mark.slow
 def test_each_generation_of_a_double_fork_delivers_its_own(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_every_worker_records_its_own_requests(
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_no_event_of_a_single_process_is_lost_when_the_proxy_is_ended(
     provider: FakeProvider, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
