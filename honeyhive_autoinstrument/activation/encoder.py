@@ -30,7 +30,7 @@ from honeyhive_autoinstrument.events.encode import encode, tolerable
 from honeyhive_autoinstrument.events.facts import CallFacts, Session
 from honeyhive_autoinstrument.events.ids import uuid_of
 from honeyhive_autoinstrument.events.schema import Event, SessionRow
-from honeyhive_autoinstrument.events.values import plain_of
+from honeyhive_autoinstrument.events.values import metadata_in, plain_of
 from honeyhive_autoinstrument.patches.library import (
     credentials_of_library,
     library_version,
@@ -202,10 +202,8 @@ class Encoder:
         around: Call | None = call
         while around is not None:  # the keys of a chain's further models reach its first try's errors
             self._redactor.learn(credentials_in(around.secrets))
-            for name in ("metadata", "litellm_metadata"):
-                bucket = around.arguments.get(name)
-                if isinstance(bucket, dict):
-                    self._redactor.learn(credentials_in(bucket.items()))
+            for bucket in metadata_in(around.arguments):
+                self._redactor.learn(credentials_in(bucket.items()))
             if around.api_base is not None:
                 self._redactor.learn(credentials_in_url(around.api_base))
             around = around.parent
@@ -264,9 +262,8 @@ class Encoder:
 
 
 def _said_of_content(call: Call) -> bool | None:
-    for name in ("metadata", "litellm_metadata"):
-        bucket = call.arguments.get(name)
-        said = bucket.get(CONTENT_KEY) if isinstance(bucket, dict) else None
+    for bucket in metadata_in(call.arguments):
+        said = bucket.get(CONTENT_KEY)
         if said is not None:
             # Through the Proxy it may come as text. What cannot be understood protects.
             return said is True or str(said).strip().lower() in ("true", "1", "yes", "on")

@@ -17,6 +17,7 @@ from honeyhive_autoinstrument.capture.scope import Scope
 from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.events.facts import Place, Session, SurroundingFacts
 from honeyhive_autoinstrument.events.ids import as_uuid, uuid_in, uuid_of
+from honeyhive_autoinstrument.events.values import metadata_in
 
 MAX_SESSIONS = 10_000
 """Session rows kept encoded; a service opens one for each of its requests."""
@@ -165,19 +166,13 @@ def process_session_of(config: Config, process_name: str, started_ms: float) -> 
 
 def session_id_in(arguments: Mapping[str, Any]) -> str | None:
     """The session that a call names: in its metadata, or as `litellm_session_id`."""
-    for name in ("metadata", "litellm_metadata"):
-        bucket = arguments.get(name)
-        if isinstance(bucket, dict) and bucket.get("session_id"):
+    for bucket in metadata_in(arguments):
+        if bucket.get("session_id"):
             return str(bucket["session_id"])
     given = arguments.get("litellm_session_id")
     return str(given) if given else None
 
 
 def _named_parent(root: Call) -> str | None:
-    for name in ("metadata", "litellm_metadata"):
-        bucket = root.arguments.get(name)
-        if isinstance(bucket, dict):
-            found = uuid_in(bucket.get(PARENT_KEY))
-            if found is not None:
-                return found
-    return None
+    named = (uuid_in(bucket.get(PARENT_KEY)) for bucket in metadata_in(root.arguments))
+    return next((each for each in named if each is not None), None)

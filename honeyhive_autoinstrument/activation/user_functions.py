@@ -24,7 +24,7 @@ from honeyhive_autoinstrument.events.build import ADDED_TO, OWN_NAMES, TEXTS_IN_
 from honeyhive_autoinstrument.events.content import KEPT_TEXTS
 from honeyhive_autoinstrument.events.encode import tolerable
 from honeyhive_autoinstrument.events.schema import Event, SessionRow
-from honeyhive_autoinstrument.redaction import Redactor
+from honeyhive_autoinstrument.redaction import MAX_DEPTH, Redactor
 
 WITHHELD = "[withheld]"
 """What stands for a text that MASK did not answer for."""
@@ -316,6 +316,3 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_plain(item, depth + 1) for key, item in value.items())
     return isinstance(value, str | int | float) or (value is None and depth > 0)
-
-
-MAX_DEPTH = 40

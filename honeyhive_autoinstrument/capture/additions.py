@@ -14,9 +14,6 @@ from typing import Any
 
 from honeyhive_autoinstrument.capture.scope import mapping_of
 
-BUCKETS = ("metadata", "metrics", "feedback", "user_properties")
-"""What can be added to an Event; `outputs` can be replaced by an Update (honeyhive_api.md 2.5)."""
-
 NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 UPDATE_SIZE = 1024
@@ -51,9 +48,7 @@ class Additions:
     """Adds to Handles, and takes what was added. One of the Recorder's, so that a fork renews its lock."""
 
     def __init__(self) -> None:
-        self._lock = (
-            threading.RLock()
-        )  # re-entrant: the collector may run code of the application's in the middle of it
+        self._lock = threading.RLock()  # re-entrant: the collector may run the application's code in the middle of it
 
     def add(self, handle: Handle, buckets: Mapping[str, Mapping[str, Any]], generation: int) -> bool:
         """False: the Event has been built, or is being built in the parent of this process."""

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -239,3 +239,12 @@ def text_of(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else str(plain_of(value))
+
+
+def metadata_in(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The metadata that a call was given; `metadata` before `litellm_metadata`, which stands in for it where an API has a
+    parameter of that name."""
+    for name in ("metadata", "litellm_metadata"):
+        bucket = arguments.get(name)
+        if isinstance(bucket, dict):
+            yield bucket

@@ -10,9 +10,8 @@ from typing import Any
 
 import orjson
 
-from honeyhive_autoinstrument.delivery.sink import Record
-from honeyhive_autoinstrument.delivery.spool import Spool, journals
-from honeyhive_autoinstrument.store.reader import change
+from honeyhive_autoinstrument.delivery.spool import Spool
+from honeyhive_autoinstrument.store.reader import change, records_in
 
 
 def exported_lines(spools: Iterable[Spool]) -> Iterator[tuple[bool, bytes]]:
@@ -22,12 +21,12 @@ def exported_lines(spools: Iterable[Spool]) -> Iterator[tuple[bool, bytes]]:
     """
     known = list(spools)
     updates: dict[str, list[dict[str, Any]]] = {}
-    for record in _records_in(known):
+    for record in records_in(known):
         if record.updates is not None:
             fields = orjson.loads(record.body)
             updates.setdefault(record.updates, []).append({name: fields[name] for name in fields if name != "event_id"})
     seen: set[tuple[bool, str]] = set()
-    for record in _records_in(known):
+    for record in records_in(known):
         if record.updates is not None:
             continue
         if (False, record.session_id) not in seen:
@@ -49,14 +48,6 @@ def _changed(body: bytes, changes: Iterable[Any]) -> bytes:
     for fields in changes:
         change(event, fields)
     return orjson.dumps(event)
-
-
-def _records_in(spools: Iterable[Spool]) -> Iterator[Record]:
-    for spool in spools:
-        for path in (*spool.paths(), *journals(spool.folder)):
-            batch = spool.peek(path)
-            if batch is not None:
-                yield from batch.records
 
 
 def _session_line(session_id: str, body: bytes) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from honeyhive_autoinstrument.delivery.sink import Record
 from honeyhive_autoinstrument.delivery.spool import Spool, journals
 
 
@@ -26,26 +27,29 @@ def read_sessions(spools: Iterable[Spool]) -> list[StoredSession]:
     """All sessions on disk, oldest first."""
     sessions: dict[str, StoredSession] = {}
     updates: list[tuple[str, Any]] = []
-    for spool in spools:
-        for path in (*spool.paths(), *journals(spool.folder)):
-            batch = spool.peek(path)
-            if batch is None:
-                continue
-            for session_id, body in batch.sessions().items():
-                if session_id not in sessions:
-                    sessions[session_id] = _session_of(session_id, orjson.loads(body))
-            for record in batch.records:
-                if record.updates is not None:
-                    updates.append((record.updates, orjson.loads(record.body)))
-                    continue
-                event = orjson.loads(record.body)
-                if isinstance(event, dict):
-                    sessions[record.session_id].events[record.id] = _whole(event, record.id)
+    for record in records_in(spools):
+        if record.updates is not None:
+            updates.append((record.updates, orjson.loads(record.body)))
+            continue
+        if record.session_id not in sessions:
+            sessions[record.session_id] = _session_of(record.session_id, orjson.loads(record.session_body))
+        event = orjson.loads(record.body)
+        if isinstance(event, dict):
+            sessions[record.session_id].events[record.id] = _whole(event, record.id)
     events = {event_id: event for session in sessions.values() for event_id, event in session.events.items()}
     for event_id, fields in updates:
         if event_id in events:
             change(events[event_id], fields)
     return sorted(sessions.values(), key=lambda session: session.started_ms)
+
+
+def records_in(spools: Iterable[Spool]) -> Iterator[Record]:
+    """Everything on disk, in the order in which it was written there: Events, and changes of Events."""
+    for spool in spools:
+        for path in (*spool.paths(), *journals(spool.folder)):
+            batch = spool.peek(path)
+            if batch is not None:
+                yield from batch.records
 
 
 def change(event: dict[str, Any], fields: Any) -> None:
