@@ -106,8 +106,9 @@ class Courier(Generic[T]):
         self.keep(hand)
 
     def _ready(self, hand: Hand[T], batch: Batch) -> Batch:
-        """What of it may go out now: changes do not overtake the Events that wait on disk, one of which may be theirs."""
-        return batch.creations() if hand.path is None and self._holdings.has_backlog() else batch
+        """What of it may go out now: changes from the queue do not overtake what waits for a later try, which may be the
+        Event that they change. (What has waited itself has its turn.)"""
+        return batch.creations() if hand.items and self._holdings.has_backlog() else batch
 
     def keep(self, hand: Hand[T]) -> None:
         """Put what is in hand to disk (or leave a Batch there that was read from it); without a disk, into memory."""

@@ -299,6 +299,23 @@ def test_a_later_addition_wins_over_an_earlier_one_whenever_either_was_made(reco
     )
 
 
+def test_updates_that_wait_in_memory_do_not_wait_for_each_other(recording: Recording) -> None:
+    honeyhive_autoinstrument.init(durability="memory", batch_max_events=1)
+    ask()
+    recording.events()
+    recording.server.stop()
+
+    for number in range(3):
+        enrich(metadata={f"n{number}": number})
+    wait_until(lambda: honeyhive_autoinstrument.stats()["pending"] == 3, what="three that wait")
+    honeyhive_autoinstrument.flush(3)
+    recording.server.start()
+
+    wait_until(lambda: len(recording.server.updates) == 3, 60, what="all of them")
+    metadata = [body["metadata"] for _, body in recording.server.updates]
+    assert sorted(metadata, key=str) == [{"n0": 0}, {"n1": 1}, {"n2": 2}]
+
+
 def test_update_event_adds_from_anywhere_by_the_id(recording: Recording) -> None:
     ask()
     event_id = last_event_id()
