@@ -299,6 +299,7 @@ def test_a_later_addition_wins_over_an_earlier_one_whenever_either_was_made(reco
     )
 
 
+@pytest.mark.slow
 def test_updates_that_wait_in_memory_do_not_wait_for_each_other(recording: Recording) -> None:
     honeyhive_autoinstrument.init(durability="memory", batch_max_events=1)
     ask()
