@@ -11,7 +11,7 @@ import nox
 sys.path.insert(0, str(Path(__file__).parent))
 from tests.releases import NEWEST, OTHER_PYTHONS, RELEASES, RESULTS, Release
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv"  # for twenty environments; pip takes 45 s for one
 nox.options.reuse_existing_virtualenvs = False
 nox.options.error_on_missing_interpreters = True
 
