@@ -25,8 +25,10 @@ def credentials_in_environment() -> list[str]:
     """Keys that LiteLLM's providers read for themselves (OPENAI_API_KEY, ...), and all others. Paths of files are none."""
     return [
         text
-        for name, value in list(os.environ.items())
-        if _is_secret_variable(name) and not _is_path(value)
+        for name in list(os.environ)
+        if (value := os.environ.get(name)) is not None  # a thread of the application may have taken it away
+        and _is_secret_variable(name)
+        and not _is_path(value)
         for text in _forms_of(name, value)
     ]
 
@@ -54,7 +56,7 @@ def credentials_in(fields: Iterable[tuple[Any, Any]], depth: int = 0) -> Iterato
         elif depth >= MAX_DEPTH or value is None:
             continue
         elif isinstance(value, Mapping):
-            yield from credentials_in(list(value.items()), depth + 1)
+            yield from credentials_in(dict(value).items(), depth + 1)
         elif isinstance(value, list | tuple):
             yield from credentials_in([(name, each) for each in value], depth + 1)
         else:

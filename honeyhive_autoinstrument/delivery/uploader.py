@@ -43,6 +43,8 @@ KEEPER_IDLE_S = 5.0
 """The keeper ends when no worker has been busy for so long."""
 STUCK_REQUESTS = 3
 """A worker that waits for so many times a request's timeout hangs; its Hand is kept on disk, and another takes its place."""
+BUILDING_S = 0.25
+"""How long the end of the process waits for a worker that is just making a Record."""
 MAX_STUCK = 8
 """Threads that are left hanging; then there is something that more threads would not cure."""
 
@@ -122,6 +124,8 @@ class Uploader(Generic[T]):
         self._wake.acquire()
         self._threads: list[threading.Thread] = []
         self._keeper: threading.Thread | None = None
+        self._builders: set[int] = set()
+        """Threads that make Records just now, by their idents."""
         self._stuck = 0
         self._flushes = 0
         self._generation = 0
@@ -235,6 +239,7 @@ class Uploader(Generic[T]):
             with guarded("keep the rest on disk"):
                 self._keep_now(hand)
         self._courier.undo_writing()
+        self._wait_for_builders()
         if self._spool is not None and is_first:
             with guarded("close the journal"):
                 if self._journal is not None:
@@ -356,6 +361,13 @@ class Uploader(Generic[T]):
             self._wake_one()
             time.sleep(0.002)
 
+    def _wait_for_builders(self) -> None:
+        """Until no worker makes Records any more. Prices are LiteLLM's, and pydantic aborts a process whose end a thread
+        meets in one of its functions."""
+        until = time.monotonic() + BUILDING_S
+        while self._builders - {threading.get_ident()} and time.monotonic() < until:
+            time.sleep(0.002)
+
     def _work_here(self) -> None:
         """A worker's work in the thread that closes: from 3.12 on CPython starts no thread once the program has ended."""
         while self._holdings.queued and read_ticks() < self._courier.deadline:
@@ -426,14 +438,20 @@ class Uploader(Generic[T]):
         records: list[Record] = []
         sampled_out = 0
         guard = guarded("build an event", kind)
-        for item in hand.items:
-            with guard:
-                record = item if isinstance(item, Record) else self._encode(item)
-                if record is None:
-                    sampled_out += 1
-                else:
-                    records.append(record)
-        self._holdings.build(hand, records, sampled_out)
+        self._builders.add(threading.get_ident())
+        try:
+            for item in hand.items:
+                if not self._holdings.is_held(hand):
+                    return  # who has taken it makes its Records
+                with guard:
+                    record = item if isinstance(item, Record) else self._encode(item)
+                    if record is None:
+                        sampled_out += 1
+                    else:
+                        records.append(record)
+            self._holdings.build(hand, records, sampled_out)
+        finally:
+            self._builders.discard(threading.get_ident())
 
     # On the keeper's thread.
 

@@ -128,7 +128,7 @@ class Patches:
         # By looking, not by a list of what was rebound: code that came later (`from litellm import completion`) holds our
         # wrappers, too. A wrapper that somebody else put around one of ours stays, and ours in it only passes calls on.
         for namespace in namespaces(everywhere=True):
-            for name, value in list(namespace.items()):
+            for name, value in namespace.copy().items():
                 if type(value) is Patched and id(value) in self._functions:
                     namespace[name] = value.__wrapped__
 
@@ -275,7 +275,7 @@ class Patches:
     def _rebind(self, replaced: dict[int, Patched], *, everywhere: bool) -> None:
         self._functions.update((id(patched), patched) for patched in replaced.values())
         for namespace in namespaces(everywhere=everywhere):
-            for name, value in list(namespace.items()):
+            for name, value in namespace.copy().items():
                 patched = replaced.get(id(value))
                 if patched is None or name == "__wrapped__":
                     continue
@@ -283,11 +283,13 @@ class Patches:
 
 
 def namespaces(*, everywhere: bool) -> Iterator[dict[str, Any]]:
-    """Module dictionaries that may hold a reference: LiteLLM's own, or those of all modules.
+    """Module dictionaries that may hold a reference: LiteLLM's own, or those of all modules. Other threads change them
+    meanwhile: who goes through one goes through `namespace.copy()`, which is one step of C code (a list of its items is
+    not: their tuples can set off the garbage collector).
 
     Right after `import litellm` nobody else can have one. Modules with a dictionary of a special kind are passed over.
     """
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if not everywhere and name != "litellm" and not name.startswith("litellm."):
             continue
         if not isinstance(module, ModuleType):
@@ -316,7 +318,7 @@ def served_names(owner: Any) -> frozenset[str]:
     Up to 1.109 `__init__` and its helpers assign them, so that their code names them; from 1.110 on a module lists them.
     """
     names: set[str] = set()
-    for member in list(vars(owner).values()):
+    for member in vars(owner).copy().values():
         code = getattr(member, "__code__", None)
         if code is not None:
             names.update(code.co_names)

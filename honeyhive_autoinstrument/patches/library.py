@@ -86,7 +86,7 @@ def credentials_of_library() -> list[tuple[str, Any]]:
     names and values."""
     litellm = sys.modules.get("litellm")
     found: list[tuple[str, Any]] = []
-    for name, value in list(vars(litellm).items()) if litellm is not None else ():
+    for name, value in vars(litellm).copy().items() if litellm is not None else ():
         if value and type(value) in (str, dict, list) and (name.endswith("_key") or name in LIBRARY_CREDENTIALS):
             found.append((name, value))
     return found

@@ -113,6 +113,33 @@ def test_what_a_worker_is_still_building_at_close_is_not_lost(spool: Spool) -> N
     assert_adds_up(line.stats())
 
 
+def test_no_worker_is_amid_building_when_close_is_done(spool: Spool) -> None:
+    # Prices are LiteLLM's; a thread that the interpreter's end meets inside of pydantic aborts the process.
+    begun, is_taken = threading.Event(), threading.Event()
+    built_by_worker: list[int] = []
+
+    def build_slowly(number: int) -> Record:
+        if threading.current_thread() is threading.main_thread():
+            is_taken.set()
+        else:
+            begun.set()
+            is_taken.wait(20)
+            time.sleep(0.05)  # what it takes to build it
+            built_by_worker.append(number)
+        return encode(number)
+
+    line = uploader(MemorySink(), spool, encode=build_slowly, workers=1)
+    for number in range(10):
+        line.submit(number)
+    begun.wait(20)
+
+    line.close(0.01)
+
+    assert built_by_worker == [0], "it goes on with what was taken from it, or is waited for not at all"
+    assert sorted(on_disk(spool)) == sorted(f"id-{number}" for number in range(10))
+    assert_adds_up(line.stats())
+
+
 def test_what_a_server_that_hangs_has_not_taken_at_close_goes_to_disk(spool: Spool) -> None:
     sink = MemorySink()
     sink.may_answer.clear()

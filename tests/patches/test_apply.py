@@ -100,6 +100,34 @@ def test_uninstrument_puts_back_names_imported_after_switching_on(early: Any, re
     assert not [name for name in NAMES if isinstance(getattr(later, name), Patched)]
 
 
+class Restless:
+    """Garbage that gives a module another name whenever the collector comes across it, as a finalizer or a thread may."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self.module = module
+        self.itself = self
+
+    def __del__(self) -> None:
+        if self.module.__name__ in sys.modules:
+            setattr(self.module, f"name_{len(vars(self.module))}", None)
+            Restless(self.module)
+
+
+def test_a_module_that_gets_names_meanwhile_is_put_back_like_the_others(
+    early: types.ModuleType, request: pytest.FixtureRequest
+) -> None:
+    originals = {name: getattr(early, name) for name in NAMES}
+    vars(early).update((f"name_{number}", None) for number in range(20_000))
+    before = len(vars(early))
+    Restless(early)
+
+    request.getfixturevalue("recording")
+    honeyhive_autoinstrument.uninstrument()
+
+    assert len(vars(early)) > before, "it did not change meanwhile"
+    assert {name: getattr(early, name) for name in NAMES} == originals
+
+
 def test_every_target_of_this_litellm_is_wrapped(recording: Recording) -> None:
     bare = [
         target.event_name
