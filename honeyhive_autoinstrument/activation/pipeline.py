@@ -97,6 +97,7 @@ class Pipeline:
             spool=spool if config.durability != "memory" or sink is None else None,
             limits=Limits.of(config),
             is_durable=config.durability == "always",
+            is_change=_is_change,
         )
 
 
@@ -116,3 +117,7 @@ def open_exporter(config: Config, exporter: str) -> tuple[Sink | None, Spool | N
 
 def _size_of(item: Call | Update) -> int:
     return item.size
+
+
+def _is_change(item: Call | Update) -> bool:
+    return isinstance(item, Update)

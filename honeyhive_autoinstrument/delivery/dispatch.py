@@ -44,9 +44,17 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
     """Events that were too large by themselves, before they were shortened."""
     partly = 0
     later: list[Batch] = []
+    unknown: set[str | None] = set()
+    """Events of which a change came too early; their further changes wait behind it."""
     why = Answer(outcome=Outcome.NOT_YET)
     while work:
         part = work.pop()
+        behind = Batch.of(record for record in part.records if record.updates in unknown)
+        if len(behind):
+            later.append(behind)
+            part = part.without(behind.ids)
+            if not len(part):
+                continue
         answer = send(part)
         if answer.outcome is Outcome.DELIVERED:
             yield Step(Fate.SENT, part, answer)
@@ -59,13 +67,14 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
             if len(rest):
                 work.append(rest)
             if not len(taken) or partly > MAX_PARTLY:
-                yield _left([*work, *later], answer)
+                yield _left([*later, *reversed(work)], answer)
                 return
         elif answer.outcome in (Outcome.RETRY_LATER, Outcome.UNAUTHORISED):
-            yield _left([*work, part, *later], answer)
+            yield _left([*later, part, *reversed(work)], answer)
             return
         elif answer.outcome is Outcome.NOT_YET and len(part) == 1:
             later.append(part)
+            unknown.add(part.records[0].updates)
             why = answer
         elif len(part) > 1:
             # Too large, or one bad Event among good ones: smaller Batches tell which.
@@ -85,5 +94,5 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
         yield _left(later, why)
 
 
-def _left(work: list[Batch], answer: Answer) -> Step:
-    return Step(Fate.LEFT, Batch.of([record for batch in reversed(work) for record in batch.records]), answer)
+def _left(batches: list[Batch], answer: Answer) -> Step:
+    return Step(Fate.LEFT, Batch.of([record for batch in batches for record in batch.records]), answer)

@@ -1,6 +1,8 @@
 """Holdings: where each item of an Uploader is, and the ledger that tells. Every change is made here, under one lock.
 
-An item is in the queue, in one Hand, in the waiting list, or settled in the ledger. `take_rest` takes away the Hands of
+An item is in the queue, in one Hand, in the waiting list, or settled in the ledger. Two workers' requests may arrive in any
+order; therefore changes of Events are in one Hand at a time, so that what was changed last wins, and in none as long as
+another Hand has what was queued before them, which may be the very Event. `take_rest` takes away the Hands of
 workers that do not finish in time; a worker settles only what is still in its Hand. Re-entrant: a finalizer that the garbage
 collector runs inside of this may add an item. Nothing here waits, reads or writes.
 """
@@ -10,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -28,18 +30,31 @@ EMPTY = Batch(())
 class Hand(Generic[T]):
     """What one worker is busy with: items not built yet, then the Batch of them, less what is settled."""
 
-    __slots__ = ("batch", "is_left_on_disk", "items", "path", "sending_since", "taken", "worker")
+    __slots__ = (
+        "batch",
+        "has_changes",
+        "is_left_on_disk",
+        "items",
+        "path",
+        "queued_at",
+        "sending_since",
+        "taken",
+        "worker",
+    )
 
     def __init__(self, items: Sequence[T | Record], batch: Batch | None = None, path: Path | None = None) -> None:
         self.items = items
         self.worker = threading.current_thread()
         self.sending_since = float("inf")
         """When the request began that the worker waits for."""
+        self.queued_at = float("inf")
+        """When the oldest of its items came, if they are from the queue."""
         self.batch = batch
         self.path = path
         """The spool's file that the Batch was read from; it stays there until the Batch is settled."""
         self.taken = len(self)
         self.is_left_on_disk = False
+        self.has_changes = batch is not None and _has_changes(batch)
 
     def __len__(self) -> int:
         return len(self.items) if self.batch is None else len(self.batch)
@@ -48,13 +63,19 @@ class Hand(Generic[T]):
 class Holdings(Generic[T]):
     """Queue, Hands, waiting list and ledger of one Uploader in one process."""
 
-    def __init__(self, *, max_events: int, max_bytes: int) -> None:
+    def __init__(self, *, max_events: int, max_bytes: int, is_change: Callable[[T], bool]) -> None:
+        """
+        :param is_change: whether an item changes an Event that is there.
+        """
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._is_change = is_change
         self.lock = threading.RLock()
         self.ledger = Ledger()
         self._queue: deque[tuple[T | Record, int, float]] = deque()
         """Items with their size in bytes and the time when they came."""
+        self._changes: deque[tuple[T | Record, int, float]] = deque()
+        """The part of the queue that changes Events."""
         self._queued_bytes = 0
         self._hands: set[Hand[T]] = set()
         self._waiting: deque[Batch] = deque()
@@ -65,8 +86,9 @@ class Holdings(Generic[T]):
 
     @property
     def queued(self) -> int:
-        """Items that no worker has taken."""
-        return len(self._queue)
+        """Items that a worker can take now."""
+        with self.lock:
+            return sum(map(len, self._takeable()))
 
     @property
     def waiting(self) -> int:
@@ -81,7 +103,8 @@ class Holdings(Generic[T]):
     def pending(self) -> int:
         """Items that are not settled. Counted, not derived."""
         with self.lock:
-            return len(self._queue) + sum(map(len, self._hands)) + sum(map(len, self._waiting))
+            queued = len(self._queue) + len(self._changes)
+            return queued + sum(map(len, self._hands)) + sum(map(len, self._waiting))
 
     def has_backlog(self) -> bool:
         """Whether Events of this process wait in memory or on disk for a later try."""
@@ -91,7 +114,7 @@ class Holdings(Generic[T]):
     def is_any_under_way(self) -> bool:
         """Whether items are queued or in hand; what is read back from disk is not counted."""
         with self.lock:
-            return bool(self._queue) or any(hand.path is None for hand in self._hands)
+            return bool(self._queue or self._changes) or any(hand.path is None for hand in self._hands)
 
     def is_locked_here(self) -> bool:
         """Whether the calling thread is in the middle of a change: a signal's handler may find itself there."""
@@ -100,38 +123,70 @@ class Holdings(Generic[T]):
     def add(self, item: T | Record, size: int) -> int:
         """Queue an item; how many there are then, 0 where there is no room for it. The caller has the lock, and counts the
         item as created."""
-        queued = len(self._queue) + 1
+        queued = len(self._queue) + len(self._changes) + 1
         if queued > self._max_events or self._queued_bytes + size > self._max_bytes:
             return 0
-        self._queue.append((item, size, read_ticks()))
+        is_change = item.updates is not None if isinstance(item, Record) else self._is_change(item)
+        (self._changes if is_change else self._queue).append((item, size, read_ticks()))
         self._queued_bytes += size
         return queued
 
     def is_pressed(self, share: float, oldest_s: float) -> bool:
-        """Whether the queue is fuller than this share of its bounds, or its oldest item has waited longer."""
+        """Whether the queue is fuller than this share of its bounds, or its oldest item has waited longer; looks at what can
+        be taken to disk."""
         with self.lock:
-            if len(self._queue) > share * self._max_events or self._queued_bytes > share * self._max_bytes:
+            queues = self._takeable(to_disk=True)
+            if not queues:
+                return False
+            if sum(map(len, queues)) > share * self._max_events or self._queued_bytes > share * self._max_bytes:
                 return True
-            return bool(self._queue) and read_ticks() - self._queue[0][2] > oldest_s
+            return read_ticks() - min(queue[0][2] for queue in queues) > oldest_s
 
-    def take(self, max_events: int, max_bytes: int) -> Hand[T]:
-        """The oldest items of the queue, so many or of so many bytes by estimate, in a Hand."""
+    def take(self, max_events: int, max_bytes: int, *, to_disk: bool = False) -> Hand[T]:
+        """The oldest items of the queue, so many or of so many bytes by estimate, in a Hand.
+
+        :param to_disk: they go there first, and changes may be before the Events in another Hand.
+        """
         items: list[T | Record] = []
         size = 0
         with self.lock:
-            while self._queue and len(items) < max_events and size < max_bytes:
-                item, weight, _ = self._queue.popleft()
+            queue, changes, until = self._queue, self._changes, self._changes_until(to_disk)
+            hand: Hand[T] = Hand(items)
+            while len(items) < max_events and size < max_bytes:
+                is_change_next = changes and changes[0][2] < until and (not queue or changes[0][2] < queue[0][2])
+                if not queue and not is_change_next:
+                    break
+                item, weight, came_at = (changes if is_change_next else queue).popleft()
                 items.append(item)
                 size += weight
+                hand.has_changes = hand.has_changes or bool(is_change_next)
+                hand.queued_at = min(hand.queued_at, came_at)
             self._queued_bytes -= size
-            hand: Hand[T] = Hand(items)
+            hand.taken = len(items)
             self._hands.add(hand)
         return hand
 
+    def _changes_until(self, to_disk: bool = False) -> float:
+        """Changes that came before this may be taken: none while others are out; for a request, what is older than all
+        that is in hand."""
+        if not self._changes or self._are_changes_out():
+            return float("-inf")
+        return float("inf") if to_disk else min((hand.queued_at for hand in self._hands), default=float("inf"))
+
+    def _takeable(self, to_disk: bool = False) -> list[deque[tuple[T | Record, int, float]]]:
+        """The parts of the queue from which something can be taken now."""
+        queues = [self._queue]
+        if self._changes and self._changes[0][2] < self._changes_until(to_disk):
+            queues.append(self._changes)
+        return [queue for queue in queues if queue]
+
+    def _are_changes_out(self) -> bool:
+        return any(hand.has_changes for hand in self._hands)
+
     def take_waiting(self) -> Hand[T] | None:
-        """The oldest of the Batches that wait in memory."""
+        """The oldest of the Batches that wait in memory; None, too, if it has changes and others are out."""
         with self.lock:
-            if not self._waiting:
+            if not self._waiting or (_has_changes(self._waiting[0]) and self._are_changes_out()):
                 return None
             batch = self._waiting.popleft()
             self._waiting_bytes -= _bytes_of(batch)
@@ -157,9 +212,10 @@ class Holdings(Generic[T]):
         the caller does with them, its handler gets what is left of them here."""
         with self.lock:
             rest = [self._take_away(hand) for hand in list(self._hands)]
-            rest.append(self.hold(Hand([item for item, _, _ in self._queue])))
+            rest.append(self.hold(Hand([item for item, _, _ in (*self._queue, *self._changes)])))
             rest += (self.hold(Hand([], batch)) for batch in self._waiting)
             self._queue.clear()
+            self._changes.clear()
             self._waiting.clear()
             self._queued_bytes = self._waiting_bytes = 0
             return rest
@@ -168,6 +224,8 @@ class Holdings(Generic[T]):
         self._hands.discard(hand)
         taken = self.hold(Hand(hand.items, hand.batch, hand.path))
         taken.worker = hand.worker
+        taken.has_changes = hand.has_changes
+        taken.queued_at = hand.queued_at
         return taken
 
     def hold(self, hand: Hand[T]) -> Hand[T]:
@@ -255,6 +313,10 @@ class Holdings(Generic[T]):
             return False
         hand.batch = EMPTY if batch is hand.batch else hand.batch.without(batch.ids)
         return True
+
+
+def _has_changes(batch: Batch) -> bool:
+    return batch.creations() is not batch
 
 
 def _bytes_of(batch: Batch) -> int:

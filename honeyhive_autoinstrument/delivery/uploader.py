@@ -88,6 +88,7 @@ class Uploader(Generic[T]):
         spool: Spool | None,
         limits: Limits,
         is_durable: bool = False,
+        is_change: Callable[[T], bool] = lambda _: False,
         name: str = "honeyhive",
     ) -> None:
         """
@@ -96,12 +97,14 @@ class Uploader(Generic[T]):
         :param sink: None keeps every Batch in the Spool.
         :param spool: None keeps nothing on disk; Batches then wait in memory.
         :param is_durable: an item is on disk when `submit` returns; needs a Spool.
+        :param is_change: whether an item changes an Event that is there; changes arrive in their order.
         """
         self._encode = encode
         self._size_of = size_of
         self._sink = sink
         self._spool = spool
         self._limits = limits
+        self._is_change = is_change
         self._journal: Journal | None = None
         if is_durable and spool is not None:
             self._journal = Journal(spool, segment_events=limits.batch_max_events, segment_bytes=limits.batch_max_bytes)
@@ -111,7 +114,9 @@ class Uploader(Generic[T]):
     def _make_fresh(self) -> None:
         """Everything that one process must not share with a forked child. Assigns only; starts nothing."""
         limits = self._limits
-        self._holdings: Holdings[T] = Holdings(max_events=limits.queue_max_events, max_bytes=limits.queue_max_bytes)
+        self._holdings: Holdings[T] = Holdings(
+            max_events=limits.queue_max_events, max_bytes=limits.queue_max_bytes, is_change=self._is_change
+        )
         self._courier: Courier[T] = Courier(
             self._holdings,
             sink=self._sink,
@@ -476,12 +481,13 @@ class Uploader(Generic[T]):
         share = SPILL_AT
         while holdings.is_pressed(share, oldest_s) and not self._courier.is_closing:
             share = SPILL_TO
-            hand = holdings.take(limits.batch_max_events, limits.batch_max_bytes)
+            hand = holdings.take(limits.batch_max_events, limits.batch_max_bytes, to_disk=True)
             try:
                 self._build(hand, BaseException)
             finally:
                 self._courier.keep(hand)
                 holdings.release(hand)
+            self._wake_one()  # for changes that had to wait for it
 
     def _replace_stuck(self) -> None:
         """Keep on disk what a worker that hangs has in hand, and let another take its place."""

@@ -283,7 +283,11 @@ def test_what_is_added_after_the_event_was_sent_is_an_update(recording: Recordin
     ]
 
 
-def test_a_later_addition_wins_over_an_earlier_one_whenever_either_was_made(recording: Recording) -> None:
+@pytest.mark.parametrize("settings", [{}, {"workers": 4, "batch_max_events": 1, "linger": 0}], ids=["", "many workers"])
+def test_a_later_addition_wins_over_an_earlier_one_whenever_either_was_made(
+    recording: Recording, settings: dict[str, Any]
+) -> None:
+    honeyhive_autoinstrument.init(**settings)
     for times in range(12):
         ask(f"call {times}")
         for number in range(times):

@@ -140,3 +140,45 @@ def test_an_event_that_is_too_large_however_short_is_refused() -> None:
 
     assert fates(Batch.of([record(1, "x" * 1_000_000)]), send) == {Fate.REFUSED: ["id-1"]}
     assert max(hits.values()) <= 12
+
+
+def change(number: int, of: str) -> Record:
+    return Record(id=f"id-{number}", body=b"{}", session_id="", session_body=b"", updates=of)
+
+
+def knows_from(number: int, event_id: str) -> Server:
+    """A server that gets to know an Event only when so many requests have come."""
+    requests = iter(range(1000))
+
+    def send(batch: Batch) -> Answer:
+        is_known = next(requests) >= number
+        if is_known or all(record.updates != event_id for record in batch.records):
+            return DELIVERED
+        return Answer(outcome=Outcome.NOT_YET)
+
+    return send
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_changes_of_an_event_that_becomes_known_meanwhile_keep_their_order(number: int) -> None:
+    batch = Batch.of([change(0, "a"), change(1, "b"), change(2, "a"), change(3, "a"), change(4, "b")])
+
+    found = fates(batch, knows_from(number, "a"))
+
+    of_a = [*found.get(Fate.SENT, []), *found.get(Fate.LEFT, [])]
+    assert [each for each in of_a if each in ("id-0", "id-2", "id-3")] == ["id-0", "id-2", "id-3"]
+    assert {"id-1", "id-4"} <= set(found[Fate.SENT])
+
+
+def test_changes_left_by_a_failure_keep_the_order_of_each_event() -> None:
+    def send(batch: Batch) -> Answer:
+        if len(batch) > 1 or batch.records[0].updates == "a":
+            return Answer(outcome=Outcome.NOT_YET)
+        return Answer(outcome=Outcome.RETRY_LATER)
+
+    batch = Batch.of([change(0, "a"), change(1, "a"), change(2, "b"), change(3, "a"), change(4, "b")])
+
+    left = fates(batch, send)[Fate.LEFT]
+
+    assert [each for each in left if each in ("id-0", "id-1", "id-3")] == ["id-0", "id-1", "id-3"]
+    assert [each for each in left if each in ("id-2", "id-4")] == ["id-2", "id-4"]
