@@ -160,7 +160,7 @@ def test_pythonpath_keeps_what_was_there(run: Run, tmp_path: Path) -> None:
     assert second == str(tmp_path)
 
 
-@pytest.mark.parametrize("option", ["-I", "-E"])
+@pytest.mark.parametrize("option", ["-I", pytest.param("-E", marks=pytest.mark.slow)])
 def test_a_python_that_does_not_look_at_pythonpath_is_covered(
     run: Run, fake_honeyhive: FakeHoneyHive, option: str
 ) -> None:

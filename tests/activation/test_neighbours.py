@@ -56,9 +56,9 @@ def site(tmp_path: Path) -> Path:
     ("name", "is_active", "leads_home", "is_said"),
     [
         ("OpenInference", True, True, True),
-        ("OpenLIT", True, True, True),
+        pytest.param("OpenLIT", True, True, True, marks=pytest.mark.slow),
         ("OpenInference", True, False, False),
-        ("OpenInference", False, True, False),
+        pytest.param("OpenInference", False, True, False, marks=pytest.mark.slow),
     ],
     ids=["OpenInference", "OpenLIT", "its spans go elsewhere", "it is not switched on"],
 )

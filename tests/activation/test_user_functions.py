@@ -549,7 +549,7 @@ def counts(which):
 """
 
 
-@pytest.mark.parametrize("durability", ["on_failure", "always"])
+@pytest.mark.parametrize("durability", ["on_failure", pytest.param("always", marks=pytest.mark.slow)])
 def test_texts_that_a_hanging_mask_has_not_masked_are_withheld(
     run: Run, fake_honeyhive: FakeHoneyHive, durability: str
 ) -> None:

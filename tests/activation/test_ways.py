@@ -38,6 +38,10 @@ def exception_of(finished: Finished) -> str:
     return lines[-1] if lines else ""
 
 
+QUICK = ("launcher", "variable")
+"""Ways that are tried in the standard run, too."""
+
+
 @pytest.fixture(scope="module")
 def bare_runs() -> dict[str, Finished]:
     """What each program does without us; run once for all ways."""
@@ -47,7 +51,7 @@ def bare_runs() -> dict[str, Finished]:
 @pytest.mark.parametrize(
     ("program", "way"),
     [
-        pytest.param(program, way, marks=() if program == "quickstart.py" or way == "launcher" else pytest.mark.slow)
+        pytest.param(program, way, marks=() if program == "quickstart.py" and way in QUICK else pytest.mark.slow)
         for program in PROGRAMS
         for way in WAYS
     ],

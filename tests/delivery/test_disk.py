@@ -21,7 +21,7 @@ from tests.fakes.honeyhive import FakeHoneyHive
 
 LAUNCHER = BIN / "honeyhive-instrument"
 EVENTS = BIN / "honeyhive-events"
-DURABILITIES = ("on_failure", "always")
+DURABILITIES = ("on_failure", pytest.param("always", marks=pytest.mark.slow))
 
 
 # -- a disk that cannot be written -------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ DISKS = (
 )
 
 
-@pytest.fixture(params=DISKS, ids=lambda disk: disk.name)
+@pytest.fixture(params=[pytest.param(DISKS[0], marks=pytest.mark.slow), *DISKS[1:]], ids=lambda disk: disk.name)
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     (tmp_path / "file").write_text("somebody's")
     return request.param  # type: ignore[no-any-return]

@@ -113,7 +113,9 @@ class ForwardProxy:
             join(connection, server)
 
 
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "variable", ["HTTP_PROXY", *(pytest.param(name, marks=pytest.mark.slow) for name in ("http_proxy", "ALL_PROXY"))]
+)
 def test_a_proxy_that_the_environment_names_is_used(run: Run, fake_honeyhive: FakeHoneyHive, variable: str) -> None:
     with ForwardProxy(fake_honeyhive.port) as proxy:
         # A name that only the proxy can reach.

@@ -13,7 +13,7 @@ from celery import Celery
 from tests.fakes.honeyhive import FakeHoneyHive
 from tests.processes.conftest import ENDED_WITHIN_S, LAST, READY_WITHIN_S, Program, Start, check_each_arrived_once
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 CHILDREN = 2
 PREFORK = ("--pool", "prefork", "-c", CHILDREN)
@@ -84,9 +84,9 @@ def _is_written(path: Path) -> bool:
     ("options", "processes", "imports"),
     [
         pytest.param(PREFORK, CHILDREN, "module", id="prefork"),
-        pytest.param(PREFORK, CHILDREN, "task", id="prefork, LiteLLM imported by tasks", marks=pytest.mark.slow),
-        pytest.param(("--pool", "threads", "-c", "4"), 1, "module", id="threads", marks=pytest.mark.slow),
-        pytest.param(("--pool", "solo"), 1, "module", id="solo", marks=pytest.mark.slow),
+        pytest.param(PREFORK, CHILDREN, "task", id="prefork, LiteLLM imported by tasks"),
+        pytest.param(("--pool", "threads", "-c", "4"), 1, "module", id="threads"),
+        pytest.param(("--pool", "solo"), 1, "module", id="solo"),
     ],
 )
 def test_no_event_of_any_task_is_lost_in_a_warm_shutdown_right_after_the_last_one(
@@ -108,7 +108,6 @@ def test_no_event_of_any_task_is_lost_in_a_warm_shutdown_right_after_the_last_on
     check_each_arrived_once(fake_honeyhive, home, worker.sent)
 
 
-@pytest.mark.slow
 def test_no_event_of_a_child_that_has_done_its_share_of_tasks_is_lost(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ FORKS_WITHIN_S = 5.0
     ("durability", "holders"),
     [
         pytest.param("on_failure", HOLDERS, marks=pytest.mark.slow, id="on_failure"),
-        pytest.param("always", HOLDERS | {"Journal"}, id="always"),
+        pytest.param("always", HOLDERS | {"Journal"}, marks=pytest.mark.slow, id="always"),
     ],
 )
 def test_a_fork_while_any_lock_is_held_hangs_nobody_and_loses_and_repeats_nothing(

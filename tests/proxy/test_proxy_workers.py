@@ -14,6 +14,8 @@ from tests.fakes.provider import TEXT, FakeProvider
 from tests.proxy.server import Proxy, failing, running
 from tests.proxy.test_proxy_requests import CHAT, MESSAGES, check_identity
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
 WORKERS = 2
 REQUESTS = 24
 
@@ -49,11 +51,10 @@ def ask(proxy: Proxy, number: int) -> tuple[str, int]:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(("--num_workers", str(WORKERS)), id="uvicorn", marks=pytest.mark.slow),
+        pytest.param(("--num_workers", str(WORKERS)), id="uvicorn"),
         pytest.param(("--run_gunicorn", "--num_workers", str(WORKERS)), id="gunicorn"),
     ],
 )
-@pytest.mark.timeout(240)
 def test_every_worker_records_its_own_requests(
     options: tuple[str, ...], provider: FakeProvider, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -69,8 +70,6 @@ def test_every_worker_records_its_own_requests(
     assert set(fake_honeyhive.arrivals.values()) == {1}
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.slow
 def test_no_event_of_a_single_process_is_lost_when_the_proxy_is_ended(
     provider: FakeProvider, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:

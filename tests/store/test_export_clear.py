@@ -430,7 +430,7 @@ def test_the_journal_of_a_program_that_runs_is_not_sent_by_somebody_else(
     assert set(held.arrivals.values()) == {1}
 
 
-@pytest.mark.parametrize("durability", ["on_failure", "always"])
+@pytest.mark.parametrize("durability", ["on_failure", pytest.param("always", marks=pytest.mark.slow)])
 def test_everything_works_while_an_instrumented_program_runs(
     run: Run, environ: dict[str, str], home: Path, fake_honeyhive: FakeHoneyHive, durability: str
 ) -> None:
