@@ -52,7 +52,7 @@ class Config:
     capture_raw: bool = False
     """Record each request as LiteLLM sent it, and the provider's answer, without credentials."""
     capture_headers: bool = False
-    """Record the provider's response headers that tell of limits and request ids."""
+    """Record the provider's response headers that tell of limits, request ids and the like; a Proxy's caller's address."""
     attributes: tuple[tuple[str, str], ...] = ()
     """`key=value,key=value`, added to the metadata of every event."""
     redact: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Config:
     sample_rate: float = 1.0
     """Part of the sessions that is recorded, 0 to 1; whole sessions, the same ones in every process."""
     sample_keep_errors: bool = True
-    """Record failed calls, and what they are part of, of the other sessions, too."""
+    """Record failed calls of the other sessions, too, what they are part of, and what comes after in it."""
     sample_keep_slow: float | None = None
     """The same for calls that take at least so many seconds."""
     max_content_bytes: int = 256 * KIB
@@ -74,15 +74,16 @@ class Config:
     max_event_bytes: int = 1 * MIB
     """A larger event loses the middle of its longest texts until it fits."""
     durability: str = "on_failure"
-    """on_failure: what could not be sent goes to disk. always: on disk before the call returns. memory: never to disk."""
+    """on_failure: what could not be sent goes to disk. always: on disk before the call returns. memory: not on disk, where
+    there is a key and a server."""
     home: str = "~/.honeyhive/autoinstrument"
     """Folder of the local store and of batches that wait to be sent."""
     spool_max_bytes: int = 512 * MIB
-    """Room on disk for waiting events; beyond it the oldest batch goes, and is counted."""
+    """Room on disk for events that wait for one server and key; beyond it the oldest lose long texts, then go, counted."""
     spool_max_age: float = 7 * DAY_S
-    """Seconds that a waiting batch is kept."""
+    """Seconds that a waiting batch is kept; older ones go when another is written."""
     queue_max_events: int = 20_000
-    """Calls waiting in memory; the next one beyond it is dropped and counted."""
+    """Calls waiting in memory; the next one beyond it is dropped and counted (with durability `always`: on disk)."""
     queue_max_bytes: int = 64 * MIB
     """Memory for waiting calls, by estimate."""
     batch_max_events: int = 100
@@ -202,10 +203,9 @@ class _Reader:
                 f"{self._origins['exporters']}: exporters has 'honeyhive', and there is no key; its events stay in the"
                 " local store. Set HONEYHIVE_API_KEY."
             )
-        is_redact_usable = not ("redact" in self._refused and self._origins["redact"] == "default")
         return Config(
             **values,
-            is_redact_usable=is_redact_usable,
+            is_redact_usable="redact" not in self._refused,
             is_url_usable=is_url_usable,
             origins=self._origins,
             notices=tuple(self._notices),
@@ -218,20 +218,27 @@ class _Reader:
             text = self._environ.get(variable, "").strip()
             if text:
                 candidates.append((variable, text))
+        value, chosen = default, "default"
+        refused: list[str] = []
         for origin, raw in candidates:
             try:
                 parse: Callable[[Any], Any] = PARSERS.get(name, _text)
                 value = parse(raw)
             except (ValueError, TypeError, AttributeError) as problem:
                 shown = "(hidden)" if name in SECRET_SETTINGS else USERINFO.sub("//", repr(raw))
-                instead = SAID_DEFAULTS.get(name, repr(default))
-                self._notices.append(f"{origin}: {name}={shown} {problem}; using {instead}.")
-                self._refused.add(name)
-                continue
-            self._origins[name] = origin
-            return value
-        self._origins[name] = "default"
-        return default
+                refused.append(f"{origin}: {name}={shown} {problem}")
+            else:
+                chosen = origin
+                break
+        self._origins[name] = chosen
+        if refused:
+            is_default = (
+                chosen == "default" or name == "redact"
+            )  # contents are not recorded with half of what was asked
+            instead = SAID_DEFAULTS.get(name, repr(default)) if is_default else chosen
+            self._notices += [f"{each}; using {instead}." for each in refused]
+            self._refused.add(name)
+        return value
 
 
 def _text(raw: Any) -> str:

@@ -214,8 +214,9 @@ until it is mended, whatever else is said.
 Then the fields marked "withheld" have no text, there is no `raw_request`, `raw_response` or `error_debug_info`, and
 `error` is the class alone. What stays:
 
-- in `inputs` and `outputs` the values of {kept}, by these names wherever they stand; the API's own words for a choice
-  of tools or a format ({_listed(KEPT_WORDS)});
+- in `inputs`, `outputs` and withheld fields of `config` the values of {kept},
+  by these names wherever they stand; the API's own words for a choice of tools or a format
+  ({_listed(KEPT_WORDS)});
 - names of fields that look like names (letters, digits, `_`, `-`, `.`, at most 64 of them), so the keys of your
   metadata and the parameters of your tools; others become their length;
 - numbers and true or false, wherever they stand, but for lists of whole numbers, which can be token ids;
@@ -223,7 +224,7 @@ Then the fields marked "withheld" have no text, there is no `raw_request`, `raw_
 - all fields that are not marked: counts, cost, times, models, groups and deployments, ids, settings,
   `user_properties`, who asked the Proxy (with e-mail address and tags), names and ids of sessions;
 - what you add on purpose: `session(...)`, `enrich(...)`, `update_event(...)` (its `outputs`, too), `ENRICH`,
-  `ATTRIBUTES`, OpenInference's `using_metadata`, `metrics` and `feedback`."""
+  `ATTRIBUTES`, `metrics` and `feedback`."""
 
 
 LESS = """## Less, and in other words

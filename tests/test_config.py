@@ -64,6 +64,21 @@ def test_a_bad_value_is_named_with_what_is_used_instead(name: str, text: str, re
     assert getattr(config, name) == getattr(Config(), name)
 
 
+def test_a_bad_value_beside_a_good_one_of_another_source_is_named_with_that_source() -> None:
+    config = Config.from_env({"HONEYHIVE_TIMEOUT": "soon", "HH_API_TIMEOUT": "20"})
+
+    assert config.notices == ("HONEYHIVE_TIMEOUT: timeout='soon' is not a number; using HH_API_TIMEOUT.",)
+    assert config.timeout == 20
+
+
+def test_one_expression_that_cannot_be_read_withholds_contents_whatever_another_source_says() -> None:
+    config = Config.from_env({"HONEYHIVE_REDACT": "email"}, redact="[")
+
+    (notice,) = config.notices
+    assert notice.endswith("and contents are not recorded until it is mended.")
+    assert not config.is_redact_usable
+
+
 def test_a_folder_is_the_same_wherever_the_program_goes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     config = Config.from_env({"HONEYHIVE_HOME": "events"})

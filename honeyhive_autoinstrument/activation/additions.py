@@ -1,4 +1,5 @@
-"""`enrich`, `update_event`, `last_event_id`: what the application adds to events. Public; nothing here raises or waits.
+"""`enrich`, `update_event`, `last_event_id`: what the application adds to events. Public; nothing here raises, or waits for
+a server (with durability `always`, a change waits for MASK).
 
 Resolved by `honeyhive_autoinstrument/__init__.py` on first use. Without a recording they do nothing.
 """

@@ -321,7 +321,8 @@ def flush(timeout: float = FLUSH_S) -> bool:
 
 
 def shutdown(timeout: float | None = None) -> None:
-    """Flush, put the rest to disk, stop the threads. Calls made after this are kept on disk one by one.
+    """Flush, put the rest to disk, stop the threads. Calls made after this are kept on disk one by one (with durability
+    `memory`, or the console alone: dropped and counted).
 
     :param timeout: seconds at most; by default the setting `exit_timeout`.
     """
@@ -330,7 +331,8 @@ def shutdown(timeout: float | None = None) -> None:
 
 
 def stats() -> dict[str, Any]:
-    """The ledger: `created` = `sent` + `pending` + `spooled` + `rejected` + `dropped`; and `faults`, by operation."""
+    """The ledger: `created` = `sent` + `pending` + `spooled` + `rejected` + `dropped` (by reason) + `sampled_out`; the same
+    for each of `exporters`; `hooks`: how often MASK and ENRICH failed or took too long; `faults`, by operation."""
     return {} if _runtime is None else _runtime.stats()
 
 

@@ -102,7 +102,7 @@ def responses_outputs(facts: CallFacts) -> Outputs:
         elif kind == "reasoning":
             reasoning.append(_reasoning_of(item))
         else:
-            items.append(_without_result(without_blobs(item)))
+            items.append(without_blobs(item))
     more = {
         "finish_reason": status_of(response),
         "tool_calls": calls,
@@ -133,13 +133,6 @@ def _call_of(item: Mapping[str, Any]) -> dict[str, Any]:
 def _reasoning_of(item: Mapping[str, Any]) -> str:
     parts = [*list_of(item.get("summary")), *list_of(item.get("content"))]
     return BLANK_LINE.join(filter(None, (text_of(field_of(part, "text")) for part in parts)))
-
-
-def _without_result(item: Any) -> Any:
-    """`image_generation_call` carries its image as base64 in `result`."""
-    if isinstance(item, dict) and item.get("type") == "image_generation_call" and isinstance(item.get("result"), str):
-        return {**item, "result": without_blobs({"b64_json": item["result"]})["b64_json"]}
-    return item
 
 
 WHOLE = frozenset({"response.completed", "response.incomplete", "response.failed"})

@@ -113,8 +113,8 @@ def token_metadata(usage: Any, operation: Operation) -> dict[str, Any]:
     if operation is Operation.GENERATE and completion is not None:
         completion += reasoning or 0  # Google counts thoughts apart
     total = _count(_first_of(raw, *TOTAL_NAMES[:3]))
-    if total is None and prompt is not None and completion is not None:
-        total = prompt + completion
+    if not total and prompt is not None and completion is not None:
+        total = prompt + completion  # LiteLLM's mock embeddings say 0
     counts = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

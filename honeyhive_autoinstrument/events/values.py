@@ -139,9 +139,17 @@ def _size_and_digest(data: bytes) -> dict[str, Any]:
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,")
 
-BLOB_FIELDS = frozenset({"data", "file_data", "b64_json", "image_base64", "bytes", "partial_image_b64"})
+BLOB_FIELDS = frozenset(
+    {"data", "file_data", "b64_json", "image_base64", "bytes", "partial_image_b64", "bytesBase64Encoded"}
+)
 """Fields in which providers and LiteLLM carry base64: OpenAI's `input_audio.data`, `file.file_data`, `b64_json`, Anthropic's
-`source.data`, Google's `inlineData.data`, Bedrock's `bytes`, Mistral's OCR `image_base64`."""
+`source.data`, Google's `inlineData.data`, Bedrock's `bytes`, Mistral's OCR `image_base64`, Vertex's `bytesBase64Encoded`."""
+
+BLOB_LISTS = frozenset({"images"})
+"""Lists of the same: Ollama's `images`."""
+
+SHORTEST_IN_LIST = 64
+"""Characters; shorter ones in such a list may be words."""
 
 TYPE_FIELDS = ("media_type", "mime_type", "mimeType")
 
@@ -156,8 +164,10 @@ def without_blobs(value: Any) -> Any:
     if kind is dict:
         copied = {}
         for key, item in value.items():
-            if key in BLOB_FIELDS and type(item) is str and not item.startswith("data:"):
+            if type(item) is str and not item.startswith("data:") and _carries_base64(key, value):
                 item = _field_or_blob(item, value)
+            elif type(item) is list and key in BLOB_LISTS:
+                item = [_field_or_blob(each, value) if _may_be_base64(each) else without_blobs(each) for each in item]
             elif type(item) in (str, dict, list):
                 item = without_blobs(item)
             copied[key] = item
@@ -165,6 +175,15 @@ def without_blobs(value: Any) -> Any:
     if kind is list:
         return [without_blobs(item) for item in value]
     return value
+
+
+def _carries_base64(name: Any, fields: Mapping[str, Any]) -> bool:
+    # The Responses API's `image_generation_call` has its image in `result`.
+    return name in BLOB_FIELDS or (name == "result" and fields.get("type") == "image_generation_call")
+
+
+def _may_be_base64(text: Any) -> bool:
+    return type(text) is str and len(text) >= SHORTEST_IN_LIST and not text.startswith("data:")
 
 
 VECTOR_FIELDS = frozenset({"embedding", "embeddings", "vector", "vectors", "values"})

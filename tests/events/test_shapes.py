@@ -247,6 +247,36 @@ def test_an_image_that_a_response_made_becomes_its_hash() -> None:
     assert set(found["result"]) == {"type", "size", "sha256"}
 
 
+def test_an_image_of_an_earlier_turn_that_is_handed_back_becomes_its_hash() -> None:
+    item = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "iVBORyBwaWN0dXJl"}
+
+    (message,) = inputs_of(Operation.RESPONSES, input=[item])["chat_history"]
+
+    assert set(message["content"][0]["result"]) == {"type", "size", "sha256"}
+
+
+IMAGE = "iVBORyBw" * 20
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        {"messages": [{"role": "user", "content": "what is it?", "images": [IMAGE, "data:image/png;base64," + IMAGE]}]},
+        {"instances": [{"prompt": "red", "image": {"bytesBase64Encoded": IMAGE}}]},
+        {"output": [{"type": "image_generation_call", "result": IMAGE}]},
+    ],
+    ids=["Ollama", "Vertex", "Responses"],
+)
+def test_images_in_what_went_over_the_wire_become_their_hash(carried: dict[str, Any]) -> None:
+    requests = RequestFacts(count=1, raw_url="http://h/v1", raw_body=carried, raw_response=json.dumps(carried))
+
+    metadata = event_of(facts_of({"model": "m", "messages": MESSAGES}, answer(), requests=requests))["metadata"]
+
+    for found in (json.dumps(metadata["raw_request"]), json.dumps(metadata["raw_response"])):
+        assert IMAGE[:16] not in found
+        assert "sha256" in found
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
