@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -136,7 +137,7 @@ class Encoder:
         with guarded("tell what was added to a session"):
             added = self.sessions.news_of(call, session)
             if added:
-                self._submit(Update(event_id=session.id, buckets=added, made_s=call.started_s))
+                self._submit(Update(event_id=session.id, buckets=added, made_s=time.time()))
         return Record(
             id=event.event_id,
             body=encode(event, max_bytes=self._config.max_event_bytes),

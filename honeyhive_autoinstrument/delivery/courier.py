@@ -82,33 +82,50 @@ class Courier(Generic[T]):
         self.deadline = float("inf")
         self._breaker.release()
 
-    def deliver(self, hand: Hand[T]) -> None:
-        """Bring what is in hand to the Sink; what does not go now is kept."""
-        if self._sink is None or hand.batch is None or not self._may_send():
+    def deliver(self, hand: Hand[T], unknown: set[str] | None = None) -> bool:
+        """Bring what is in hand to the Sink; what does not go now is kept.
+
+        :param unknown: see `dispatch`; the same for Hands that are delivered one after the other.
+        :returns: False if all of it has to wait for what waits already.
+        """
+        if self._sink is None or hand.batch is None:
             self.keep(hand)
-            return
+            return True
         sink = self._sink
+        ready = self._ready(hand, hand.batch)
+        if not len(ready) or not self._may_send():
+            self.keep(hand)
+            return len(ready) > 0
         refused: list[Record] = []
         why = ""
 
         def send(batch: Batch) -> Answer:
             return self._send(sink, hand, batch)
 
-        for step in dispatch(self._ready(hand, hand.batch), send):
+        for step in dispatch(ready, send, set() if unknown is None else unknown):
             if step.fate is Fate.SENT:
                 if self._holdings.sent(hand, step.batch):
                     self._leave_journal(step.batch)
             elif step.fate is Fate.REFUSED:
                 refused += step.batch.records
                 why = step.answer.detail
+            else:
+                hand.left_because = step.answer.outcome
         if refused:
             self._reject(hand, Batch.of(refused), why)
         self.keep(hand)
+        return True
 
     def _ready(self, hand: Hand[T], batch: Batch) -> Batch:
         """What of it may go out now: changes from the queue do not overtake what waits for a later try, which may be the
         Event that they change. (What has waited itself has its turn.)"""
-        return batch.creations() if hand.items and self._holdings.has_backlog() else batch
+        if hand.is_backlog or not hand.has_changes or not self._holdings.has_backlog():
+            return batch
+        if self._spool is None:
+            return batch if self.is_closing else batch.creations()  # there is no later try after the end
+        # Another process may have sent what this one has left on disk.
+        is_alone = not self._holdings.waiting and self._spool.is_empty()
+        return batch if is_alone else batch.creations()
 
     def keep(self, hand: Hand[T]) -> None:
         """Put what is in hand to disk (or leave a Batch there that was read from it); without a disk, into memory."""
@@ -126,7 +143,7 @@ class Courier(Generic[T]):
                 hand, batch, None
             )  # a later process finds them there; a second file would double them
             return
-        path = self._spool.new_path(batch)
+        path = self._spool.new_path(batch, hand.path)
         with self._holdings.lock:
             if not self._holdings.is_held(hand):
                 return  # who has taken it puts it to disk
@@ -162,13 +179,16 @@ class Courier(Generic[T]):
     def catch_up(self) -> None:
         """Send what waits in memory and on disk, oldest first, as long as it goes well and nothing new is waiting."""
         with guarded("send what waits"):
-            for _ in range(self._holdings.waiting):
-                if read_ticks() >= self.deadline or (self._sink is not None and self.is_parked()):
-                    break
-                hand = self._holdings.take_waiting()
+            unknown: set[str] = set()
+            number = -1
+            while read_ticks() < self.deadline and not (self._sink is not None and self.is_parked()):
+                hand = self._holdings.take_waiting(after=number)
                 if hand is None:
                     break
-                self._deliver_and_release(hand)
+                number = hand.waited_as or 0
+                self._deliver_and_release(hand, unknown)
+                if hand.left_because not in (None, Outcome.NOT_YET):
+                    break
             if self._sink is None or self._spool is None or self.is_parked() or self._spool.is_empty():
                 return
             with self._spool.claimed() as is_mine:
@@ -192,6 +212,7 @@ class Courier(Generic[T]):
         tries = 0
         while True:
             answer = Answer(outcome=Outcome.RETRY_LATER, detail="our own request failed")
+            hand.requests = 1 + sum(record.updates is not None for record in batch.records) + len(batch.sessions())
             hand.sending_since = read_ticks()
             with guarded("send a batch"):
                 answer = sink.send(batch)
@@ -292,6 +313,7 @@ class Courier(Generic[T]):
     def _replay_once(self, spool: Spool) -> bool:
         """One pass over the folder. True: everything went well, and there may be more."""
         has_sent = False
+        unknown: set[str] = set()
         for path in spool.replayable():
             is_late = read_ticks() >= self.deadline
             if self.is_parked() or is_late or self._holdings.queued >= self._enough_queued:
@@ -303,17 +325,22 @@ class Courier(Generic[T]):
             batch = spool.load(path)
             if batch is None:
                 continue
-            if not self._deliver_and_release(self._holdings.take_file(batch, path)):
-                return False
-            if not spool.remove(path):
+            hand = self._holdings.take_file(batch, path)
+            is_done_with = self._deliver_and_release(hand, unknown)
+            if is_done_with and not spool.remove(path):
                 self._done_with.add(path)
-            has_sent = True
+            is_early = hand.left_because is Outcome.NOT_YET
+            if not is_early and (hand.left_because is not None or not is_done_with):
+                return False
+            if not is_done_with and not hand.is_left_on_disk:
+                return False  # it was taken away
+            has_sent = has_sent or is_done_with
         return has_sent
 
-    def _deliver_and_release(self, hand: Hand[T]) -> bool:
+    def _deliver_and_release(self, hand: Hand[T], unknown: set[str]) -> bool:
         """True: the Hand is settled, and its file, if it has one, is done with."""
         try:
-            self.deliver(hand)
+            self.deliver(hand, unknown)
         finally:
             self.keep(hand)
             is_mine = self._holdings.release(hand)

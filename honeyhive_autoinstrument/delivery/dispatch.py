@@ -37,15 +37,16 @@ class Step:
     answer: Answer
 
 
-def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
-    """Bring a Batch to its server. Each Event is in exactly one Step; LEFT, if it comes, is the last one."""
+def dispatch(batch: Batch, send: Callable[[Batch], Answer], unknown: set[str]) -> Iterator[Step]:
+    """Bring a Batch to its server. Each Event is in exactly one Step; LEFT, if it comes, is the last one.
+
+    :param unknown: Events of which a change came too early; their further changes wait behind it. New ones are added.
+    """
     work = [batch] if len(batch) else []
     originals: dict[str, Record] = {}
     """Events that were too large by themselves, before they were shortened."""
     partly = 0
     later: list[Batch] = []
-    unknown: set[str | None] = set()
-    """Events of which a change came too early; their further changes wait behind it."""
     why = Answer(outcome=Outcome.NOT_YET)
     while work:
         part = work.pop()
@@ -74,7 +75,7 @@ def dispatch(batch: Batch, send: Callable[[Batch], Answer]) -> Iterator[Step]:
             return
         elif answer.outcome is Outcome.NOT_YET and len(part) == 1:
             later.append(part)
-            unknown.add(part.records[0].updates)
+            unknown.update(record.updates for record in part.records if record.updates is not None)
             why = answer
         elif len(part) > 1:
             # Too large, or one bad Event among good ones: smaller Batches tell which.

@@ -50,6 +50,7 @@ IN_CONTACT = (CONNECTED, "http11.send_request_headers.started")
 SENT = "http11.send_request_body.complete"
 """And the one after which only the answer is waited for."""
 KEEP_ALIVE_S = 30.0
+NOT_FOUND = 404
 UNKNOWN_FOR_S = 120.0
 """A change of an Event that the server does not know is tried for so long; then it never will."""
 MAX_DETAIL_BYTES = 1000
@@ -218,12 +219,17 @@ class HttpSink:
         return self._of_change(legacy, record)
 
     def _of_change(self, answer: Answer, record: Record) -> Answer:
-        """An Event that is unknown is answered with 400, and a wrong key, which its own creation tells of, with 404: both
-        may pass, since what is stored is known only after a while (honeyhive_api.md 2.2, 2.5)."""
-        if answer.outcome not in (Outcome.REJECTED, Outcome.UNAUTHORISED):
+        """An Event that is unknown is answered with 400, perhaps with 404, as a wrong key is: it may pass, since what is
+        stored is known only after a while (honeyhive_api.md 2.2, 2.5). Where it does not, another request tells of the
+        key."""
+        may_be_unknown = answer.outcome is Outcome.REJECTED or answer.status == NOT_FOUND
+        if answer.outcome not in (Outcome.REJECTED, Outcome.UNAUTHORISED) or not may_be_unknown:
             return answer
-        is_early = abs(time.time() - record.made_s) < UNKNOWN_FOR_S
-        return replace(answer, outcome=Outcome.NOT_YET if is_early else Outcome.REJECTED)
+        if abs(time.time() - record.made_s) < UNKNOWN_FOR_S:
+            return replace(answer, outcome=Outcome.NOT_YET)
+        if answer.outcome is Outcome.UNAUTHORISED and not self.check()[0]:
+            return answer
+        return replace(answer, outcome=Outcome.REJECTED)
 
     def _post(self, path: str, body: bytes, batch: Batch = NO_EVENTS) -> Answer:
         """
@@ -246,7 +252,7 @@ class HttpSink:
                 outcome=Outcome.RETRY_LATER,
                 detail=self._redactor.text(f"cannot reach {self._url}{path}: {type(error).__name__}: {error}"),
             )
-        return self._answer_of(answered, path, batch)
+        return replace(self._answer_of(answered, path, batch), status=answered.status)
 
     def _exchange_or_again(self, method: str, path: str, body: bytes) -> _Answered:
         """

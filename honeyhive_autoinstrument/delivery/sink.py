@@ -99,6 +99,8 @@ class Answer:
     detail: str = ""
     """For a person: what was tried and what came back. No key, no content."""
     retry_after_s: float | None = None
+    status: int | None = None
+    """HTTP's, where there was an answer."""
     accepted: tuple[str, ...] = ()
 
 

@@ -100,9 +100,12 @@ class Spool:
         self._thinned: set[Path] = set()
         self._began = (time.time_ns(), time.monotonic_ns())
 
-    def new_path(self, batch: Batch) -> Path:
-        """A name for a Batch's file that no other has."""
-        return self.folder / self._name_for(batch)
+    def new_path(self, batch: Batch, part_of: Path | None = None) -> Path:
+        """A name for a Batch's file that no other has.
+
+        :param part_of: the file that it is what is left of, whose place it takes.
+        """
+        return self.folder / self._name_for(batch, written_ns(part_of) if part_of is not None else time.time_ns())
 
     def put(self, batch: Batch, path: Path | None = None) -> list[Path]:
         """Keep a Batch, in a file of that name if `new_path` gave one; the oldest ones go when there is no room for it.
@@ -143,7 +146,7 @@ class Spool:
         :raises OSError: the disk is full or not writable.
         """
         aside = self.folder / REJECTED
-        self._write(aside / self._name_for(batch), encode_batch(batch, answer=answer))
+        self._write(aside / self._name_for(batch, time.time_ns()), encode_batch(batch, answer=answer))
         self._bound(aside, MAX_REJECTED)
 
     def paths(self) -> list[Path]:
@@ -305,8 +308,8 @@ class Spool:
             elif path.suffix == SUFFIX:
                 self._write(path, encode_batch(readable))
 
-    def _name_for(self, batch: Batch) -> str:
-        return f"{time.time_ns():020d}-{self._writer}-{next(self._numbers)}-{len(batch)}{SUFFIX}"
+    def _name_for(self, batch: Batch, at_ns: int) -> str:
+        return f"{at_ns:020d}-{self._writer}-{next(self._numbers)}-{len(batch)}{SUFFIX}"
 
     def _write(self, path: Path, data: bytes) -> None:
         make_private(path.parent)

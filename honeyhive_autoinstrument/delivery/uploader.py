@@ -32,7 +32,7 @@ CONTACT_S = 0.35
 IDLE_S = 30.0
 """How often an idle worker looks whether spooled Batches can be sent."""
 SHORT_IDLE_S = 1.0
-"""The same while Batches wait in memory."""
+"""The same while Batches wait in memory, or changes for others that are out."""
 WATCH_S = 0.05
 """How often the keeper looks at a backlog."""
 CALM_WATCH_S = 0.5
@@ -143,13 +143,16 @@ class Uploader(Generic[T]):
         size = self._size_of(item)
         with self._lock:
             self._holdings.ledger.created += 1
-            is_late = self._courier.is_closing
-            if not is_late:
-                if self._enqueue(item, size):
-                    return True
-                self._holdings.ledger.drop(DropReason.QUEUE_FULL, 1)
-                return False
-            late = self._holdings.hold(Hand([item]))
+            late: Hand[T] | None = None
+            queued = 0
+            if self._courier.is_closing:
+                late = self._holdings.hold(Hand([item]))
+            else:
+                queued = self._holdings.add(item, size)
+                self._holdings.ledger.drop(DropReason.QUEUE_FULL, int(not queued))
+        if late is None:
+            self._attend(queued)
+            return queued > 0
         # In an exit handler that runs after ours, or between close() and the end: there is no worker any more.
         with guarded("keep a late event"):
             self._keep_now(late)
@@ -176,27 +179,30 @@ class Uploader(Generic[T]):
                 self._courier.say_disk_failed(error)
         with self._lock:
             self._holdings.ledger.created += 1
-            if not self._courier.is_closing and self._enqueue(record, len(record.body)):
-                return True
-            hand = self._holdings.hold(Hand([], Batch.of([record])))
-        with guarded("keep an event"):
-            self._keep_now(hand)
+            queued = 0 if self._courier.is_closing else self._holdings.add(record, len(record.body))
+            hand = None if queued else self._holdings.hold(Hand([], Batch.of([record])))
+        if hand is None:
+            self._attend(queued)
+        else:
+            with guarded("keep an event"):
+                self._keep_now(hand)
         return True
 
-    def _enqueue(self, item: T | Record, size: int) -> bool:
-        """Under the lock. False: there is no room."""
-        queued = self._holdings.add(item, size)
+    def _attend(self, queued: int) -> None:
+        """See that somebody works on what is queued. Without the lock: a thread's start() waits for the new thread, in which
+        a finalizer may submit before it has begun."""
+        if not queued or self._holdings.is_locked_here():
+            return  # a finalizer amid a change: whoever makes that attends, or is a worker
         if queued & (queued - 1) == 0 or queued % self._limits.batch_max_events == 0:
             self._tend()
             if queued == 1 or queued >= self._limits.batch_max_events:
                 self._wake_one()  # not in between: a worker waits for company then
-        return queued > 0
 
     def _tend(self) -> None:
         """See that somebody works: a worker, and while all are busy the keeper. A thread that has died is replaced."""
-        if not any(thread.is_alive() for thread in self._threads):
+        if not any(map(_lives, self._threads)):
             with self._lock:
-                self._threads = [thread for thread in self._threads if thread.is_alive()]
+                self._threads = [thread for thread in self._threads if _lives(thread)]
             self._start_thread()
         self._watch_if_busy()
 
@@ -310,7 +316,7 @@ class Uploader(Generic[T]):
         """Whether a worker has something to bring out now; what is read back from disk is no such thing."""
         if self._holdings.is_any_under_way():
             return True
-        return self._holdings.waiting > 0 and self._sink is not None and not self._courier.is_parked()
+        return self._holdings.is_waiting_due() and self._sink is not None and not self._courier.is_parked()
 
     def _wake_one(self) -> None:
         # The lock is the bell: held while nobody has rung. Ringing twice is ringing once.
@@ -327,31 +333,39 @@ class Uploader(Generic[T]):
             thread = threading.Thread(
                 target=self._work, args=(self._generation,), name=f"{self._name}-uploader-{number}", daemon=True
             )
-            try:
-                thread.start()
-            except RuntimeError:
-                return  # the interpreter ends, or the system has no thread left; close() will bring the queue out
             self._threads.append(thread)
+        # Without the lock: start() waits for the new thread, in which a finalizer may submit before it has begun.
+        try:
+            thread.start()
+        except RuntimeError:
+            return  # the interpreter ends, or the system has no thread left; close() will bring the queue out
+        finally:
+            if thread.ident is None:
+                with self._lock:
+                    self._threads = [each for each in self._threads if each is not thread]
 
     def _start_keeper(self) -> None:
         with self._lock:
-            if self._courier.is_closing or (self._keeper is not None and self._keeper.is_alive()):
+            if self._courier.is_closing or (self._keeper is not None and _lives(self._keeper)):
                 return
             keeper = threading.Thread(
                 target=self._watch, args=(self._generation,), name=f"{self._name}-keeper", daemon=True
             )
-            try:
-                keeper.start()
-            except RuntimeError:
-                return
             self._keeper = keeper
+        try:
+            keeper.start()
+        except RuntimeError:
+            return
+        finally:
+            if keeper.ident is None:
+                self._keeper = None
 
     def _wait_for_workers(self) -> None:
         """Until they are done, or the time is up, or there is nobody to wait for: a server that no request has found."""
         if self._sink is not None:
             self._sink.hurry(self._courier.deadline - read_ticks())
         out_of_contact_since = float("inf")
-        while any(thread.is_alive() for thread in self._threads):
+        while any(map(_lives, self._threads)):
             now = read_ticks()
             if now >= self._courier.deadline:
                 return
@@ -406,7 +420,7 @@ class Uploader(Generic[T]):
         if not holdings.queued:
             if courier.is_closing:
                 courier.catch_up()
-                return True
+                return not holdings.queued  # changes wait for what was caught up with
             rung = self._wake.acquire(timeout=self._idle_s())
             if not rung or not holdings.queued:
                 courier.catch_up()
@@ -418,19 +432,23 @@ class Uploader(Generic[T]):
         if holdings.queued:
             self._call_help()
             self._watch_if_busy()
+        was_held_back = False
         try:
             self._build(hand, BaseException)
-            courier.deliver(hand)
+            if hand.has_changes and self._spool is not None and holdings.is_crowded(SPILL_AT):
+                courier.keep(hand)  # one worker does not keep up with them, and the keeper cannot take them meanwhile
+            else:
+                was_held_back = not courier.deliver(hand)
         finally:
             # Whatever went wrong: what is still in hand is not lost.
             courier.keep(hand)
             holdings.release(hand)
-        if not holdings.queued and not courier.has_failed:
+        if not holdings.queued and (was_held_back or not courier.has_failed):
             courier.catch_up()
         return False
 
     def _idle_s(self) -> float:
-        if self._holdings.waiting:
+        if self._holdings.waiting or self._holdings.has_changes_queued():
             return SHORT_IDLE_S
         return PROBE_S / 2 if self._courier.has_failed or self._holdings.ledger.spooled else IDLE_S
 
@@ -443,7 +461,9 @@ class Uploader(Generic[T]):
         records: list[Record] = []
         sampled_out = 0
         guard = guarded("build an event", kind)
-        self._builders.add(threading.get_ident())
+        builder = threading.get_ident()
+        is_outermost = builder not in self._builders
+        self._builders.add(builder)
         try:
             for item in hand.items:
                 if not self._holdings.is_held(hand):
@@ -456,7 +476,8 @@ class Uploader(Generic[T]):
                         records.append(record)
             self._holdings.build(hand, records, sampled_out)
         finally:
-            self._builders.discard(threading.get_ident())
+            if is_outermost:
+                self._builders.discard(builder)
 
     # On the keeper's thread.
 
@@ -481,7 +502,7 @@ class Uploader(Generic[T]):
         share = SPILL_AT
         while holdings.is_pressed(share, oldest_s) and not self._courier.is_closing:
             share = SPILL_TO
-            hand = holdings.take(limits.batch_max_events, limits.batch_max_bytes, to_disk=True)
+            hand = holdings.take(limits.batch_max_events, limits.batch_max_bytes)
             try:
                 self._build(hand, BaseException)
             finally:
@@ -500,3 +521,8 @@ class Uploader(Generic[T]):
             self._keep_now(hand)
         if stuck:
             self._start_thread()
+
+
+def _lives(thread: threading.Thread) -> bool:
+    """Whether a thread is alive or just being started."""
+    return thread.ident is None or thread.is_alive()

@@ -72,6 +72,7 @@ class Progress:
 def send_kept(spools: list[Spool], sink: Sink) -> Sent:
     """Send what these folders hold. Stops at the first failure that would meet the rest as well."""
     result = Sent()
+    unknown: set[str] = set()
     progress = Progress(sum(events_in(path) for spool in spools for path in spool.paths()))
     for spool in spools:
         with spool.claimed() as is_mine:
@@ -80,7 +81,7 @@ def send_kept(spools: list[Spool], sink: Sink) -> Sent:
                     progress.say(f"another process is sending {spool.folder} right now, or it cannot be written")
                 continue
             for path in spool.replayable():
-                why = _send_file(spool, path, patiently(sink.send), result)
+                why = _send_file(spool, path, patiently(sink.send), result, unknown)
                 progress.at(result.sent + result.changed + result.refused)
                 if why is not None:
                     progress.say(why)
@@ -89,16 +90,21 @@ def send_kept(spools: list[Spool], sink: Sink) -> Sent:
     return result
 
 
-def _send_file(spool: Spool, path: Path, send: Callable[[Batch], Answer], result: Sent) -> str | None:
-    """What the server said, if events are left."""
+def _send_file(
+    spool: Spool, path: Path, send: Callable[[Batch], Answer], result: Sent, unknown: set[str]
+) -> str | None:
+    """What the server said, if events are left.
+
+    :param unknown: see `dispatch`.
+    """
     batch = spool.load(path)
     if batch is None:
         return None
     refused: list[Record] = []
     why = ""
-    for step in dispatch(batch, send):
+    for step in dispatch(batch, send, unknown):
         if step.fate is Fate.LEFT and step.answer.outcome is Outcome.NOT_YET:
-            spool.put(step.batch)
+            spool.put(step.batch, spool.new_path(step.batch, path))
             result.left += len(step.batch)
             continue
         if step.fate is Fate.LEFT:

@@ -27,7 +27,7 @@ def batch_of(count: int) -> Batch:
 def fates(batch: Batch, server: Server) -> dict[Fate, list[str]]:
     """The ids by fate; no id has two, none is missing."""
     found: dict[Fate, list[str]] = {}
-    for step in dispatch(batch, server):
+    for step in dispatch(batch, server, set()):
         found.setdefault(step.fate, []).extend(step.batch.ids)
     assert sorted(each for ids in found.values() for each in ids) == sorted(batch.ids)
     return found
