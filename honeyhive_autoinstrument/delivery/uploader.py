@@ -194,9 +194,9 @@ class Uploader(Generic[T]):
         if not queued or self._holdings.is_locked_here():
             return  # a finalizer amid a change: whoever makes that attends, or is a worker
         if queued & (queued - 1) == 0 or queued % self._limits.batch_max_events == 0:
-            self._tend()
             if queued == 1 or queued >= self._limits.batch_max_events:
-                self._wake_one()  # not in between: a worker waits for company then
+                self._wake_one()  # not in between: a worker waits for company then; nor after a new one has begun to
+            self._tend()
 
     def _tend(self) -> None:
         """See that somebody works: a worker, and while all are busy the keeper. A thread that has died is replaced."""
