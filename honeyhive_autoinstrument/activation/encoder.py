@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -73,6 +73,8 @@ class Encoder:
         self.sessions = Sessions(config, process_session, self._encode_session)
         self._mask = _function_of(config.mask, "mask", config, self._redactor, Mask)
         self._enrich = _function_of(config.enrich, "enrich", config, self._redactor, Enrich)
+        self._unlearned: deque[Call] = deque()
+        self._learning = threading.RLock()
         self._sampled_out: OrderedDict[str, None] = OrderedDict()
         self._calls = 0
         self._litellm_version: str | None = None
@@ -88,6 +90,12 @@ class Encoder:
         :raises Exception: when nothing at all can be made of it; parts that cannot be read are left out.
         """
         return self._record_of_update(item) if isinstance(item, Update) else self._record_of(item)
+
+    def note(self, item: Call | Update) -> None:
+        """It has ended, and is queued next. Whoever makes a Record after this knows its credentials: the error of a chain
+        repeats those of an attempt, which another worker may just have taken."""
+        if isinstance(item, Call):
+            self._unlearned.append(item)
 
     def start(self) -> None:
         """Start the threads of the user's functions, while threads can be started."""
@@ -117,13 +125,16 @@ class Encoder:
     def after_fork_in_child(self) -> None:
         """The locks were taken in the parent, the threads are its."""
         self._first_price = threading.RLock()
+        self._learning = threading.RLock()
         self._redactor.after_fork()
         for each in self._user_functions():
             each.after_fork()
 
     def _record_of(self, call: Call) -> Record | None:
-        with guarded("learn a call's credentials"):
-            self._learn(call)
+        with self._learning:
+            while self._unlearned:
+                with guarded("learn a call's credentials"):
+                    self._learn(self._unlearned.popleft())
         with guarded("look for other instrumentations"):
             self._look_around()
         place = self.sessions.place_of(call)

@@ -35,6 +35,7 @@ class Pipeline:
 
     def submit(self, item: Call | Update) -> None:
         """Take an ended Call, or a change of an Event. Never waits."""
+        self._encoder.note(item)
         for uploader in self._uploaders.values():
             uploader.submit(item)
 
