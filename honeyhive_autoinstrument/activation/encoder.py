@@ -92,9 +92,9 @@ class Encoder:
         return self._record_of_update(item) if isinstance(item, Update) else self._record_of(item)
 
     def note(self, item: Call | Update) -> None:
-        """It has ended, and is queued next. Whoever makes a Record after this knows its credentials: the error of a chain
-        repeats those of an attempt, which another worker may just have taken."""
-        if isinstance(item, Call):
+        """It has ended, and is queued. Who makes a Record of what ends after this knows its credentials: the error of a
+        chain repeats those of an attempt, which another worker may just have taken."""
+        if isinstance(item, Call) and item.parent is not None:
             self._unlearned.append(item)
 
     def start(self) -> None:
@@ -131,6 +131,8 @@ class Encoder:
             each.after_fork()
 
     def _record_of(self, call: Call) -> Record | None:
+        with guarded("learn a call's credentials"):
+            self._learn(call)
         with self._learning:
             while self._unlearned:
                 with guarded("learn a call's credentials"):

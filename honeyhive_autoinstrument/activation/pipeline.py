@@ -35,9 +35,9 @@ class Pipeline:
 
     def submit(self, item: Call | Update) -> None:
         """Take an ended Call, or a change of an Event. Never waits."""
-        self._encoder.note(item)
-        for uploader in self._uploaders.values():
-            uploader.submit(item)
+        are_taken = [uploader.submit(item) for uploader in self._uploaders.values()]
+        if any(are_taken):
+            self._encoder.note(item)
 
     def flush(self, timeout_s: float) -> bool:
         """Bring out what is submitted so far. True: nothing is pending any more."""
