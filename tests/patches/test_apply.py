@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import inspect
 import pickle
 import sys
@@ -119,10 +120,14 @@ def test_a_module_that_gets_names_meanwhile_is_put_back_like_the_others(
     originals = {name: getattr(early, name) for name in NAMES}
     vars(early).update((f"name_{number}", None) for number in range(20_000))
     before = len(vars(early))
-    Restless(early)
-
-    request.getfixturevalue("recording")
-    honeyhive_autoinstrument.uninstrument()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(10)
+    try:
+        Restless(early)
+        request.getfixturevalue("recording")
+        honeyhive_autoinstrument.uninstrument()
+    finally:
+        gc.set_threshold(*thresholds)
 
     assert len(vars(early)) > before, "it did not change meanwhile"
     assert {name: getattr(early, name) for name in NAMES} == originals
