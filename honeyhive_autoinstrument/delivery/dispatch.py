@@ -13,7 +13,7 @@ from enum import Enum
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
 
 MAX_PARTLY = 8
-"""Answers in a row that take a part only; a server that takes one Event at a time gets the rest later."""
+"""Answers to one Batch that take a part only; a server that takes one Event at a time gets the rest later."""
 SMALLEST_BYTES = 2 * 1024
 """An Event that is refused as too large is halved down to this, and no further: what is left would say nothing."""
 
