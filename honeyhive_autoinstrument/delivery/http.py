@@ -258,28 +258,27 @@ class HttpSink:
         """
         :raises httpx.HTTPError: as below.
         """
+        client = self._open_client()  # takes a while, which is none of looking for the server
         contact = _Contact(self)
         try:
             with contact, suppress_instrumentation():
-                return self._exchange(method, path, body, contact)
+                return self._exchange(client, method, path, body, contact)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             if contact.is_new:
                 raise
         # The server had closed a connection that was kept open: no news of the server, and no reason to wait.
         contact = _Contact(self)
         with contact, suppress_instrumentation():
-            return self._exchange(method, path, body, contact)
+            return self._exchange(self._open_client(), method, path, body, contact)
 
-    def _exchange(self, method: str, path: str, body: bytes, contact: _Contact) -> _Answered:
+    def _exchange(self, client: httpx.Client, method: str, path: str, body: bytes, contact: _Contact) -> _Answered:
         """
         :raises httpx.HTTPError: no answer, or none that was complete within the timeout.
         """
         timeout = self._timeout
         contact.answer_s = timeout.read or 0.0
         self._deadline.at = float("inf")
-        request = self._open_client().stream(
-            method, path, content=body, timeout=timeout, extensions={"trace": contact.trace}
-        )
+        request = client.stream(method, path, content=body, timeout=timeout, extensions={"trace": contact.trace})
         with request as response:
             data = bytearray()
             for piece in response.iter_bytes():

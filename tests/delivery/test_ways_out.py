@@ -4,6 +4,8 @@ server that is slow or cannot be reached makes no longer than it may."""
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -369,3 +371,46 @@ def test_a_server_that_cannot_be_reached_hardly_holds_the_end_up(
     allowed_s = UNREACHABLE_S + SHORT_NOISE_S
 
     assert held_up_s(environ, tmp_path, way, allowed_s) <= allowed_s
+
+
+STOPS_AS_IT_LOOKS_FOR_ITS_SERVER = """
+import os, runpy, signal, socket, sys
+
+look_up = socket.getaddrinfo
+
+def stop(*words, **options):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return look_up(*words, **options)
+
+socket.getaddrinfo = stop
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""A program whose machine stands still for a moment, just then."""
+STANDSTILL_S = 3 * UNREACHABLE_S
+
+
+def test_a_program_whose_machine_stands_still_at_its_end_still_finds_its_server(
+    environ: dict[str, str], fake_honeyhive: FakeHoneyHive, tmp_path: Path
+) -> None:
+    environ["HONEYHIVE_LINGER"] = "30"  # so that the first request is one of the end
+    process = subprocess.Popen(
+        [LAUNCHER, sys.executable, "-c", STOPS_AS_IT_LOOKS_FOR_ITS_SERVER, app("one_completion.py")],
+        env={**environ, **fake_honeyhive.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+        time.sleep(STANDSTILL_S)
+        process.send_signal(signal.SIGCONT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+
+    assert (process.returncode, out) == (0, "hello\n")
+    assert FAULT_MARK not in err
+    assert len(fake_honeyhive.events) == 1
+    assert kept_ids(tmp_path / "home") == []

@@ -232,7 +232,7 @@ def kept(home: Path) -> list[str]:
 def check_each_arrived_once(server: FakeHoneyHive, home: Path, texts: Iterable[str]) -> None:
     """Everything is there once, nothing else is, and nothing is left to be sent a second time."""
     wait_until(lambda: server.is_quiet, 10, "an answer to every request")
-    assert asked(server) == sorted(texts)
+    assert asked(server) == sorted(texts), f"on disk: {kept(home)}"
     assert set(server.arrivals.values()) == {1}, "an event arrived twice"
     assert waiting(home) == []
 
