@@ -171,6 +171,7 @@ def run_one(name: str, arguments: dict[str, Any]) -> None:
             list(result)
 
 
+@pytest.mark.slow
 def test_without_content_no_text_of_prompt_or_answer_leaves(
     run: Run, tmp_path: Path, fake_provider: FakeProvider
 ) -> None:

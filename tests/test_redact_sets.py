@@ -334,6 +334,7 @@ def test_the_arguments_of_a_tool_call_stay_json(
     assert json.loads(answered["function"]["arguments"]) == {"to": "[email]"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [

@@ -28,8 +28,11 @@ def asked(server: FakeHoneyHive) -> list[str]:
     "call",
     [
         "os.execv(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(7)'])",
-        "os.execve(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(7)'], dict(os.environ))",
-        "os.execlp('python', 'python', '-c', 'print(1); raise SystemExit(7)')",
+        pytest.param(
+            "os.execve(sys.executable, [sys.executable, '-c', 'print(1); raise SystemExit(7)'], dict(os.environ))",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("os.execlp('python', 'python', '-c', 'print(1); raise SystemExit(7)')", marks=pytest.mark.slow),
     ],
     ids=["execv", "execve", "execlp"],
 )
@@ -43,6 +46,7 @@ def test_a_program_that_becomes_another_has_sent_what_it_had(
     assert set(fake_honeyhive.arrivals.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_program_that_could_not_become_another_is_recorded_on(
     run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -65,6 +69,7 @@ def test_a_program_that_could_not_become_another_is_recorded_on(
     assert set(fake_honeyhive.arrivals.values()) == {1}
 
 
+@pytest.mark.slow
 def test_looking_for_a_program_that_is_nowhere_ends_no_stream(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}stream = litellm.completion(model='gpt-4o', messages=[{{'role': 'user', 'content': 'x'}}],"
@@ -86,7 +91,10 @@ def test_looking_for_a_program_that_is_nowhere_ends_no_stream(run: Run, fake_hon
 
 @pytest.mark.parametrize(
     "call",
-    ["signal.raise_signal(signal.SIGTERM)", "os.kill(os.getpid(), signal.SIGTERM)"],
+    [
+        "signal.raise_signal(signal.SIGTERM)",
+        pytest.param("os.kill(os.getpid(), signal.SIGTERM)", marks=pytest.mark.slow),
+    ],
     ids=["raise_signal", "kill"],
 )
 def test_a_program_that_ends_itself_by_a_signal_has_sent_what_it_had(
@@ -100,6 +108,7 @@ def test_a_program_that_ends_itself_by_a_signal_has_sent_what_it_had(
     assert asked(fake_honeyhive) == ["before"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="a signal for one thread cannot be sent here")
 def test_a_sigterm_that_follows_a_ctrl_c_raised_again_finds_everything_sent(
     run: Run, fake_honeyhive: FakeHoneyHive
@@ -159,6 +168,7 @@ def test_a_signal_amid_our_own_work_still_ends_with_everything_sent_once(
     assert [*home.glob("spool/*/*.batch"), *home.glob("spool/*/*.journal")] == []
 
 
+@pytest.mark.slow
 def test_a_signal_that_the_program_handles_itself_ends_nothing(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
@@ -171,6 +181,7 @@ def test_a_signal_that_the_program_handles_itself_ends_nothing(run: Run, fake_ho
     assert asked(fake_honeyhive) == ["after", "before"]
 
 
+@pytest.mark.slow
 def test_what_is_wrapped_of_the_standard_library_looks_and_fails_as_before(run: Run) -> None:
     code = (
         "import os, signal, inspect\n{load}"

@@ -35,6 +35,7 @@ def test_a_script_is_run_with_this_python(run: Run, fake_honeyhive: FakeHoneyHiv
     assert len(fake_honeyhive.events) == 1
 
 
+@pytest.mark.slow
 def test_a_module_is_run_with_this_python(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     result = run(LAUNCHER, "-m", "packaged", "one", "-x", env=fake_honeyhive.env, cwd=APPS)
 
@@ -198,6 +199,7 @@ def test_check_fails_when_the_key_is_wrong(run: Run, fake_honeyhive: FakeHoneyHi
     assert "answered 401" in result.out
 
 
+@pytest.mark.slow
 def test_check_fails_when_a_setting_is_bad(run: Run) -> None:
     result = run(LAUNCHER, "--check", env={"HONEYHIVE_WORKERS": "many"})
 

@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> Path:
     [
         ("OpenInference", True, True, True),
         pytest.param("OpenLIT", True, True, True, marks=pytest.mark.slow),
-        ("OpenInference", True, False, False),
+        pytest.param("OpenInference", True, False, False, marks=pytest.mark.slow),
         pytest.param("OpenInference", False, True, False, marks=pytest.mark.slow),
     ],
     ids=["OpenInference", "OpenLIT", "its spans go elsewhere", "it is not switched on"],
@@ -78,7 +78,9 @@ def test_calls_that_honeyhive_gets_twice_are_said_once(
     assert len(fake_honeyhive.events) == 3
 
 
-@pytest.mark.parametrize("is_home", [True, False], ids=["to HoneyHive", "elsewhere"])
+@pytest.mark.parametrize(
+    "is_home", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["to HoneyHive", "elsewhere"]
+)
 def test_check_says_where_spans_of_an_instrumentation_go(
     run: Run, fake_honeyhive: FakeHoneyHive, site: Path, is_home: bool
 ) -> None:

@@ -18,7 +18,9 @@ ASK = (
 
 
 @pytest.mark.parametrize(
-    "switch_on", ["import honeyhive_autoinstrument", "%load_ext honeyhive_autoinstrument"], ids=["import", "load_ext"]
+    "switch_on",
+    ["import honeyhive_autoinstrument", pytest.param("%load_ext honeyhive_autoinstrument", marks=pytest.mark.slow)],
+    ids=["import", "load_ext"],
 )
 @pytest.mark.parametrize("order", ["before", pytest.param("after", marks=pytest.mark.slow)])
 def test_a_notebook_with_one_import_records_its_cells(

@@ -77,6 +77,7 @@ def check_parents(server: FakeHoneyHive) -> None:
 # -- by session --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_about_the_rate_of_many_sessions_is_recorded_and_the_rest_is_counted(sampling: Sampling) -> None:
     recording = sampling(0.25)
     for _ in range(SESSIONS):

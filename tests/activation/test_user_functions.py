@@ -549,6 +549,7 @@ def counts(which):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durability", ["on_failure", pytest.param("always", marks=pytest.mark.slow)])
 def test_texts_that_a_hanging_mask_has_not_masked_are_withheld(
     run: Run, fake_honeyhive: FakeHoneyHive, durability: str
@@ -821,6 +822,7 @@ def test_an_enrich_that_cannot_be_imported_changes_nothing_and_is_said_once(
     assert len([message for message in said(caplog) if "HONEYHIVE_ENRICH" in message]) == 1
 
 
+@pytest.mark.slow
 def test_a_program_whose_hooks_cannot_be_imported_goes_on(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     env = {**fake_honeyhive.env, "HONEYHIVE_MASK": "no_such_module:mask", "HONEYHIVE_ENRICH": "no_such_module:enrich"}
 

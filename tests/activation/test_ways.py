@@ -72,7 +72,7 @@ def test_a_program_is_the_same_with_and_without_us(
     assert len(models) == events
 
 
-@pytest.mark.parametrize("word", ["0", "false", "off"])
+@pytest.mark.parametrize("word", ["0", *(pytest.param(word, marks=pytest.mark.slow) for word in ("false", "off"))])
 def test_honeyhive_auto_0_wins_over_the_launcher(run: Run, fake_honeyhive: FakeHoneyHive, word: str) -> None:
     result = run(
         BIN / "honeyhive-instrument",
@@ -117,6 +117,7 @@ ROUTER_CALL = (
 )
 
 
+@pytest.mark.slow
 def test_the_first_router_after_a_late_switch_on_is_recorded(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = f"import litellm\nimport honeyhive_autoinstrument.auto\n{ROUTER_CALL}"
 
@@ -127,6 +128,7 @@ def test_the_first_router_after_a_late_switch_on_is_recorded(run: Run, fake_hone
     assert attempt["parent_id"] == chain["event_id"]
 
 
+@pytest.mark.slow
 def test_the_first_router_after_uninstrument_is_left_alone(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = f"import litellm, honeyhive_autoinstrument as hh\nhh.init()\nhh.uninstrument()\n{ROUTER_CALL}"
 
@@ -134,6 +136,7 @@ def test_the_first_router_after_uninstrument_is_left_alone(run: Run, fake_honeyh
     assert fake_honeyhive.events == []
 
 
+@pytest.mark.slow
 def test_init_wins_over_honeyhive_auto_0_and_takes_settings(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import honeyhive_autoinstrument as hh\n"
@@ -152,6 +155,7 @@ def test_init_wins_over_honeyhive_auto_0_and_takes_settings(run: Run, fake_honey
     assert fake_honeyhive.sessions[event["session_id"]]["session_name"] == "mine"
 
 
+@pytest.mark.slow
 def test_settings_given_later_leave_the_process_in_its_session(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import honeyhive_autoinstrument as hh, litellm\n"
@@ -220,6 +224,7 @@ def test_a_fork_by_hand_sends_each_process_its_own_events_once(run: Run, fake_ho
     assert set(fake_honeyhive.arrivals.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_fork_while_a_stream_is_read_leaves_its_event_to_the_parent(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     result = run(BIN / "honeyhive-instrument", "python", app("forks_in_stream.py"), env=fake_honeyhive.env)
 
@@ -237,6 +242,7 @@ def test_calls_in_exit_handlers_and_streams_open_at_exit_are_recorded(run: Run, 
     assert second["inputs"]["chat_history"][0]["content"] == "at exit"
 
 
+@pytest.mark.slow
 def test_a_program_with_its_own_sitecustomize_still_runs_it(
     run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -274,6 +280,7 @@ def test_a_failing_sitecustomize_fails_as_without_us(run: Run, tmp_path: Path) -
     assert "RuntimeError: mine" in result.err
 
 
+@pytest.mark.slow
 def test_modules_named_like_ours_in_the_programs_folder_do_not_get_in_the_way(
     run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -308,6 +315,7 @@ def test_the_shim_parses_on_old_pythons() -> None:
         ast.parse(path.read_text(), feature_version=(3, 4))
 
 
+@pytest.mark.slow
 def test_an_isolated_python_is_covered_by_the_variable(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     result = run("python", "-I", app("one_completion.py"), env={**fake_honeyhive.env, "HONEYHIVE_AUTO": "1"}, cwd=APPS)
 
@@ -315,6 +323,7 @@ def test_an_isolated_python_is_covered_by_the_variable(run: Run, fake_honeyhive:
     assert len(fake_honeyhive.events) == 1
 
 
+@pytest.mark.slow
 def test_an_import_hook_of_another_tool_does_not_double_us(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         "import wrapt\n"

@@ -50,7 +50,9 @@ DISKS = (
 )
 
 
-@pytest.fixture(params=[pytest.param(DISKS[0], marks=pytest.mark.slow), *DISKS[1:]], ids=lambda disk: disk.name)
+@pytest.fixture(
+    params=[*(pytest.param(disk, marks=pytest.mark.slow) for disk in DISKS[:2]), DISKS[2]], ids=lambda disk: disk.name
+)
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
     (tmp_path / "file").write_text("somebody's")
     return request.param  # type: ignore[no-any-return]

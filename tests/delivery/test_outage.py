@@ -250,6 +250,7 @@ def test_a_sigterm_while_the_end_waits_for_the_server_loses_nothing(
     assert sum(map(events_in, (tmp_path / "home" / "spool").glob("*/*.batch"))) == 150
 
 
+@pytest.mark.slow
 def test_with_durability_memory_nothing_touches_the_disk(run: Run, tmp_path: Path) -> None:
     env = {
         "HONEYHIVE_API_KEY": "hh_test_0123456789abcdefghijkl",

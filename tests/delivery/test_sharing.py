@@ -204,6 +204,7 @@ def test_when_those_that_send_are_killed_the_others_send_the_rest(
     assert [(status, err) for status, err in others if status or "Traceback" in err] == []
 
 
+@pytest.mark.slow
 def test_honeyhive_events_send_and_an_instrumented_program_share_a_folder(
     env: dict[str, str], run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_proxy_that_the_environment_names_is_used(run: Run, fake_honeyhive: Fa
     ]
 
 
+@pytest.mark.slow
 def test_a_host_that_no_proxy_names_is_asked_directly(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     with ForwardProxy(fake_honeyhive.port) as proxy:
         around = {"HTTP_PROXY": proxy.url, "NO_PROXY": "example.com,127.0.0.1"}
@@ -144,6 +145,7 @@ def test_a_host_that_no_proxy_names_is_asked_directly(run: Run, fake_honeyhive: 
     assert proxy.asked == []
 
 
+@pytest.mark.slow
 def test_a_proxy_that_is_away_leaves_the_events_on_disk(
     run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_server_with_a_private_authority_is_trusted_through_ssl_cert_file_and_
     assert kept_ids(tmp_path / "home") == []
 
 
+@pytest.mark.slow
 def test_a_server_with_https_is_reached_through_a_proxy(
     run: Run, secure_honeyhive: FakeHoneyHive, authority: Path
 ) -> None:

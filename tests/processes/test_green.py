@@ -20,7 +20,7 @@ ENDS_S = 4.0
 """What an interpreter with LiteLLM takes to end, on a busy machine."""
 
 
-@pytest.fixture(params=["gevent", "eventlet"])
+@pytest.fixture(params=["gevent", pytest.param("eventlet", marks=pytest.mark.slow)])
 def library(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -49,7 +49,7 @@ def test_no_event_of_a_single_process_is_lost_wherever_it_imports_litellm(
     check_each_arrived_once(fake_honeyhive, home, server.answered)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_event_of_any_worker_is_lost_when_the_parent_is_ended(
     serve: Serve, fake_honeyhive: FakeHoneyHive, home: Path, number: signal.Signals
 ) -> None:

@@ -6,6 +6,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import BIN, ROOT, Run, app
 from tests.fakes.honeyhive import FakeHoneyHive
 
@@ -73,6 +75,7 @@ def test_what_was_recorded_without_a_key_is_sent_once_a_key_is_there(
     assert list((tmp_path / "home").rglob("*.batch")) == []
 
 
+@pytest.mark.slow
 def test_what_waits_for_another_key_is_named_and_sent_on_demand(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     wrong = {**fake_honeyhive.env, "HONEYHIVE_API_KEY": "hh_wrong_0123456789"}
     run(LAUNCHER, "python", app("one_completion.py"), env=wrong)
@@ -97,6 +100,7 @@ def test_a_url_that_is_none_sends_nothing_anywhere(run: Run) -> None:
     assert "nothing was sent" in result.err
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_gets_a_tree_all_the_same(run: Run) -> None:
     run(LAUNCHER, "python", app("one_completion.py"))
 
@@ -142,6 +146,7 @@ def test_odd_events_are_shown_as_far_as_they_can_be_read(run: Run, tmp_path: Pat
     assert [name for name in ("first", "second", "third", "fourth") if result.out.count(name) != 1] == []
 
 
+@pytest.mark.slow
 def test_a_server_that_claims_to_have_stored_everything_and_fails_ends_the_sending(
     run: Run, fake_honeyhive: FakeHoneyHive, tmp_path: Path
 ) -> None:
@@ -154,6 +159,7 @@ def test_a_server_that_claims_to_have_stored_everything_and_fails_ends_the_sendi
     assert len(fake_honeyhive.requests) == 2
 
 
+@pytest.mark.slow
 def test_a_proxy_that_cannot_be_used_is_named(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     run(LAUNCHER, "python", app("one_completion.py"))
 

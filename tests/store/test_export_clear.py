@@ -357,6 +357,7 @@ def left_by_a_killed_program(environ: dict[str, str], home: Path, held: HeldHone
     return held.env
 
 
+@pytest.mark.slow
 def test_events_of_a_killed_program_are_exported(run: Run, left_by_a_killed_program: dict[str, str]) -> None:
     result = run(EVENTS, "export")
 
@@ -384,6 +385,7 @@ def test_events_of_a_killed_program_are_sent(
     assert (batches(home), journals(home)) == ([], [])
 
 
+@pytest.mark.slow
 def test_events_of_a_killed_program_are_cleared(run: Run, left_by_a_killed_program: dict[str, str], home: Path) -> None:
     result = run(EVENTS, "clear", "--yes")
 
@@ -392,6 +394,7 @@ def test_events_of_a_killed_program_are_cleared(run: Run, left_by_a_killed_progr
     assert (batches(home), journals(home)) == ([], [])
 
 
+@pytest.mark.slow
 def test_the_journal_of_a_program_that_runs_is_not_cleared(
     run: Run, environ: dict[str, str], home: Path, held: HeldHoneyHive
 ) -> None:
