@@ -19,12 +19,13 @@ FLOORS = {
     "events": 4,
     "delivery": 3,
     "redaction": 1, "config": 1,
-    "_faults": 0, "_version": 0, "credentials": 0, "patterns": 0,
+    "_faults": 0, "_version": 0, "credentials": 0, "patience": 0, "patterns": 0,
 }  # fmt: skip
 """A room may import rooms with a smaller number, and itself."""
 
 STANDARD_LIBRARY_ONLY = [
-    "__init__.py", "auto.py", "config.py", "_faults.py", "_version.py", "credentials.py", "patterns.py", "redaction.py",
+    "__init__.py", "auto.py", "config.py", "_faults.py", "_version.py", "credentials.py", "patience.py", "patterns.py",
+    "redaction.py",
     "activation/__init__.py", "activation/bootstrap.py", "activation/launcher.py",
 ]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

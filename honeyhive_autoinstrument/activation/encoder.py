@@ -39,6 +39,7 @@ from honeyhive_autoinstrument.patches.library import (
     provider_of,
     router_settings_of,
 )
+from honeyhive_autoinstrument.patience import take_lock
 from honeyhive_autoinstrument.patterns import rules_of
 from honeyhive_autoinstrument.redaction import Redactor
 
@@ -115,7 +116,7 @@ class Encoder:
 
     def before_fork(self) -> None:
         """LiteLLM's first price imports many of its modules; a child forked in the middle of that would hang on them."""
-        self._is_held = self._first_price.acquire(timeout=FORK_WAIT_S)
+        self._is_held = take_lock(self._first_price.acquire, FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Pricing goes on."""
@@ -265,7 +266,7 @@ class Encoder:
         """LiteLLM's price of what its answer carries none for: streams, and answers in a provider's own form."""
         if self._has_priced:
             return price_of_tokens(models, provider, usage, tokens)
-        if self._first_price.acquire(timeout=PRICE_WAIT_S):
+        if take_lock(self._first_price.acquire, PRICE_WAIT_S):
             try:
                 prices = price_of_tokens(models, provider, usage, tokens)
                 self._has_priced = prices is not None

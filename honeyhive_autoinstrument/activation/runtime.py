@@ -26,6 +26,7 @@ from honeyhive_autoinstrument.config import Config
 from honeyhive_autoinstrument.events.facts import Ending, Session
 from honeyhive_autoinstrument.events.ids import uuid_of
 from honeyhive_autoinstrument.patches.apply import Patches
+from honeyhive_autoinstrument.patience import take_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Runtime:
     def before_fork(self) -> None:
         """Hold what must not be cut in half."""
         self._endings.watch_children()
-        self._is_held = self._lock.acquire(timeout=FORK_WAIT_S)
+        self._is_held = take_lock(self._lock.acquire, FORK_WAIT_S)
         if self._pipeline is not None:
             self._pipeline.before_fork()
 

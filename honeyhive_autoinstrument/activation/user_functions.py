@@ -24,6 +24,7 @@ from honeyhive_autoinstrument.events.build import ADDED_TO, OWN_NAMES, TEXTS_IN_
 from honeyhive_autoinstrument.events.content import KEPT_TEXTS
 from honeyhive_autoinstrument.events.encode import tolerable
 from honeyhive_autoinstrument.events.schema import Event, SessionRow
+from honeyhive_autoinstrument.patience import Patience, wait_for
 from honeyhive_autoinstrument.redaction import MAX_DEPTH, Redactor
 
 WITHHELD = "[withheld]"
@@ -147,7 +148,7 @@ class UserFunction:
         done = threading.Event()
         assert self._jobs is not None
         self._jobs.put((job, done))
-        return done.wait(seconds)
+        return wait_for(done.wait, Patience(seconds, counts_computing=True))
 
     def _let_go(self) -> None:
         """Of a thread that hangs; the next event gets another one, a few times."""

@@ -20,6 +20,7 @@ from honeyhive_autoinstrument.delivery.journal import Journal
 from honeyhive_autoinstrument.delivery.ledger import DropReason
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record, Sink
 from honeyhive_autoinstrument.delivery.spool import Spool, written_ns
+from honeyhive_autoinstrument.patience import LOOK_S, Patience
 
 TRIES_IN_MEMORY = 3
 """Then the Batch goes to disk, where it waits without a limit on tries."""
@@ -167,14 +168,14 @@ class Courier(Generic[T]):
 
     def undo_writing(self) -> None:
         """Remove the files of Hands that were taken from workers as they wrote: the process may end before they do."""
-        until = time.monotonic() + WRITING_S
-        while self._spool is not None and time.monotonic() < until:
+        patience = Patience(WRITING_S)
+        while self._spool is not None and not patience.is_over():
             nobodys = [path for path, hand in list(self._being_written.items()) if not self._holdings.is_held(hand)]
             if not nobodys:
                 return
             for path in nobodys:
                 self._spool.remove(path)
-            time.sleep(0.002)
+            time.sleep(LOOK_S)
 
     def catch_up(self) -> None:
         """Send what waits in memory and on disk, oldest first, as long as it goes well and nothing new is waiting."""

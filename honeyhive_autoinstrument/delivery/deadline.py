@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from typing import Any
@@ -14,6 +15,8 @@ class Deadline(threading.local):
     """When the answer that this thread waits for has to be there, by `time.monotonic`."""
 
     at = float("inf")
+    handshake_s: float | None = None
+    """How long that of TLS may take: the server is there by then."""
 
     def limit(self, timeout: float | None) -> float | None:
         """Seconds that the next read may take.
@@ -71,8 +74,13 @@ class _Stream(httpcore.NetworkStream):
     def close(self) -> None:
         self._stream.close()
 
-    def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _Stream(self._stream.start_tls(*args, **kwargs), self._deadline)
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        # httpcore takes the time for a connection, which at the end of a program is too short for a server far away.
+        limit = self._deadline.handshake_s
+        timeout = timeout if limit is None else limit
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

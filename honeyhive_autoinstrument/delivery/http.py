@@ -25,6 +25,7 @@ from honeyhive_autoinstrument._version import __version__
 from honeyhive_autoinstrument.delivery.backoff import retry_after_s
 from honeyhive_autoinstrument.delivery.deadline import Deadline, put_under
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
+from honeyhive_autoinstrument.patience import take_lock
 from honeyhive_autoinstrument.redaction import Redactor
 
 try:
@@ -144,7 +145,7 @@ class HttpSink:
 
     def before_fork(self) -> None:
         """No client is made while the process forks."""
-        self._is_held = self._opening.acquire(timeout=FORK_WAIT_S)
+        self._is_held = take_lock(self._opening.acquire, FORK_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -278,6 +279,7 @@ class HttpSink:
         timeout = self._timeout
         contact.answer_s = timeout.read or 0.0
         self._deadline.at = float("inf")
+        self._deadline.handshake_s = contact.answer_s
         request = client.stream(method, path, content=body, timeout=timeout, extensions={"trace": contact.trace})
         with request as response:
             data = bytearray()

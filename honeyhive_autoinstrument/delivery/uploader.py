@@ -26,14 +26,10 @@ from honeyhive_autoinstrument.delivery.journal import Journal
 from honeyhive_autoinstrument.delivery.ledger import DropReason
 from honeyhive_autoinstrument.delivery.sink import Batch, Record, Sink
 from honeyhive_autoinstrument.delivery.spool import Spool
+from honeyhive_autoinstrument.patience import LOOK_S, Patience
 
 CONTACT_S = 0.35
 """How long the end of a program waits for a server that none of its requests has found."""
-LOOK_S = 0.002
-"""How often it looks."""
-LONGEST_LOOK_S = 0.02
-"""As much as one look counts for: where more went by, the machine stood still or had no time for us, and so for none of our
-requests."""
 IDLE_S = 30.0
 """How often an idle worker looks whether spooled Batches can be sent."""
 SHORT_IDLE_S = 1.0
@@ -369,29 +365,24 @@ class Uploader(Generic[T]):
         """Until they are done, or the time is up, or there is nobody to wait for: a server that no request has found."""
         if self._sink is not None:
             self._sink.hurry(self._courier.deadline - read_ticks())
-        out_of_contact_s = 0.0
-        before = read_ticks()
+        patience = Patience(CONTACT_S)
         while any(map(_lives, self._threads)):
-            now = read_ticks()
-            if now >= self._courier.deadline:
+            if read_ticks() >= self._courier.deadline:
                 return
             if self._sink is None or self._sink.has_contact():
-                out_of_contact_s = 0.0
-            else:
-                out_of_contact_s += min(now - before, LONGEST_LOOK_S)
-                if out_of_contact_s > CONTACT_S:
-                    with self._lock:
-                        self._courier.deadline = now
-                    return
-            before = now
+                patience = Patience(CONTACT_S)
+            elif patience.is_over():
+                with self._lock:
+                    self._courier.deadline = read_ticks()
+                return
             self._wake_one()
             time.sleep(LOOK_S)
 
     def _wait_for_builders(self) -> None:
         """Until no worker makes Records any more. Prices are LiteLLM's, and pydantic aborts a process whose end a thread
         meets in one of its functions."""
-        until = time.monotonic() + BUILDING_S
-        while self._builders - {threading.get_ident()} and time.monotonic() < until:
+        patience = Patience(BUILDING_S)
+        while self._builders - {threading.get_ident()} and not patience.is_over():
             time.sleep(LOOK_S)
 
     def _work_here(self) -> None:

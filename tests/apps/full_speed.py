@@ -1,7 +1,8 @@
 """So many calls, one straight after the other, of a LiteLLM whose provider is a stub. Prints, as JSON, what each call took,
 the ledger, and what memory and disk were taken. With `bare` as the second argument the stub is called and nothing else.
 
-After the calls it prints `called` and waits for a line on stdin; then what is left is delivered.
+After the calls it prints `called` and waits for a line on stdin; then what is left is delivered. In the file that PROGRESS
+names stands how many calls have been made.
 """
 
 import array
@@ -9,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -76,6 +78,19 @@ if not IS_BARE:
     ask = litellm.completion
     ask.__wrapped__ = stub  # below our wrapper: what is left of LiteLLM is nothing
 
+BYSTANDER = """
+import os, time
+parent, before = os.getppid(), time.monotonic()
+while os.getppid() == parent:
+    time.sleep(0.005)
+    now = time.monotonic()
+    if now - before > 0.1:
+        print(before, now, flush=True)
+    before = now
+"""
+"""Another process, which tells when it could not go on for a while, since nobody could."""
+SLOW_NS = 500_000_000
+
 took_ns = array.array("q", bytes(8 * CALLS))
 samples = Samples()
 
@@ -84,7 +99,26 @@ def call(number):
     messages = [{"role": "user", "content": f"Call {number}: {PROMPT}"}]
     begin = time.perf_counter_ns()
     ask(model="gpt-4o", messages=messages)
-    took_ns[number] = time.perf_counter_ns() - begin
+    took_ns[number] = took = time.perf_counter_ns() - begin
+    if took > SLOW_NS:
+        slow.append((number, time.monotonic()))
+
+
+def leave_out_standstills(gaps):
+    """From what slow calls took: the parts of it in which the machine stood still."""
+    for number, ended in slow:
+        began = ended - took_ns[number] / 1e9
+        still = sum(max(0.0, min(ended, until) - max(began, since)) for since, until in gaps)
+        took_ns[number] -= int(still * 1e9)
+
+
+def say_progress(number):
+    with open(progress, "r+b") as file:
+        file.write(b"%d" % number)
+
+
+slow = []
+progress = os.environ.get("PROGRESS")
 
 
 # The first one loads what delivery needs; that is no growth.
@@ -93,13 +127,18 @@ if not IS_BARE:
     honeyhive_autoinstrument.flush(10)
 gc.collect()
 before = resident()
+bystander = subprocess.Popen([sys.executable, "-c", BYSTANDER], stdout=subprocess.PIPE, text=True)
 started = time.perf_counter()
 for number in range(1, CALLS):
     call(number)
     if number % SAMPLE_EVERY == 0:
         samples.take()
+        if progress is not None:
+            say_progress(number)
 seconds = time.perf_counter() - started
 samples.take()
+bystander.kill()
+leave_out_standstills([tuple(map(float, line.split())) for line in bystander.communicate()[0].splitlines()])
 
 result = {"seconds": seconds, "first_us": took_ns[0] / 1000}
 if not IS_BARE:

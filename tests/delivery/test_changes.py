@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from honeyhive_autoinstrument.delivery import courier as courier_module
+from honeyhive_autoinstrument.delivery import uploader as uploader_module
 from honeyhive_autoinstrument.delivery.http import UNKNOWN_FOR_S, HttpSink
 from honeyhive_autoinstrument.delivery.sink import Answer, Batch, Outcome, Record
 from honeyhive_autoinstrument.delivery.spool import Spool
@@ -111,7 +114,13 @@ def test_changes_arrive_in_their_order_through_failures(spool: Spool, is_on_disk
     assert_adds_up(line.stats())
 
 
-def test_a_process_that_makes_nothing_but_changes_recovers_while_it_makes_them(spool: Spool) -> None:
+def test_a_process_that_makes_nothing_but_changes_recovers_while_it_makes_them(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PROBE_S", "IDLE_S", "SHORT_IDLE_S"):
+        monkeypatch.setattr(uploader_module, name, 1e3)  # no worker looks by itself
+    for module in (courier_module, uploader_module):
+        monkeypatch.setattr(module, "MEMORY_S", math.inf)  # however long its tries take
     sink = KnowingSink()
     sink.known.add("id-0")
     sink.failures = 3
@@ -121,7 +130,7 @@ def test_a_process_that_makes_nothing_but_changes_recovers_while_it_makes_them(s
 
     line.submit(change(1))
 
-    wait_until(lambda: len(sink.arrived) == 2, 2, what="both, at once")
+    wait_until(lambda: len(sink.arrived) == 2, PATIENCE_S, what="both")
     assert sink.arrived == names(2)
     line.close(1)
 

@@ -212,7 +212,7 @@ def test_files_of_other_processes_join_the_ledger_when_they_are_sent(spool: Spoo
     line.submit(1)
     wait_until(lambda: len(sink.taken) == 3, what="all three")
 
-    assert on_disk(spool) == []
+    wait_until(lambda: on_disk(spool) == [], what="an empty folder")
     wait_until(lambda: line.stats()["sent"] == 3, what="the ledger")
     assert line.stats()["created"] == 3
     assert_adds_up(line.stats())
@@ -356,7 +356,10 @@ def test_an_item_that_wants_to_end_the_program_ends_nothing(spool: Spool) -> Non
     faults.after_fork()
 
 
-def test_a_full_queue_drops_the_next_item_and_counts_it(spool: Spool) -> None:
+def test_a_full_queue_drops_the_next_item_and_counts_it(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The keeper puts nothing to disk, whenever it looks.
+    monkeypatch.setattr(uploader_module, "SPILL_AT", 2.0)
+    monkeypatch.setattr(uploader_module, "MEMORY_S", 1e6)
     sink = MemorySink()
     sink.may_answer.clear()
     line = uploader(sink, spool)

@@ -198,6 +198,19 @@ def test_a_server_with_a_private_authority_is_trusted_through_ssl_cert_file_and_
     assert kept_ids(tmp_path / "home") == []
 
 
+def test_at_the_end_a_server_whose_handshake_takes_a_while_is_waited_for(
+    run: Run, secure_honeyhive: FakeHoneyHive, authority: Path, tmp_path: Path
+) -> None:
+    secure_honeyhive.accept_delay_s = 2 * UNREACHABLE_S  # for a connection that the system has made at once
+    settings = {**secure_honeyhive.env, "SSL_CERT_FILE": str(authority), "HONEYHIVE_LINGER": "30"}
+
+    result = run(LAUNCHER, "python", app("one_completion.py"), env=settings)
+
+    assert (result.status, result.out, result.err) == (0, "hello\n", "")
+    assert len(secure_honeyhive.events) == 1
+    assert kept_ids(tmp_path / "home") == []
+
+
 @pytest.mark.slow
 def test_a_server_with_https_is_reached_through_a_proxy(
     run: Run, secure_honeyhive: FakeHoneyHive, authority: Path

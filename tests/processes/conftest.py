@@ -76,7 +76,11 @@ class Program:
         while (self.process.poll() is None or living(self.process.pid)) and time.monotonic() < deadline:
             time.sleep(0.02)
         left = living(self.process.pid)
-        assert not left, f"still there after {within_s} s: {left}\n{self.said[-4000:]}"
+        if left:
+            for each in left:
+                os.kill(int(each.split()[0]), signal.SIGABRT)  # they say where each of their threads is
+            wait_until(lambda: not living(self.process.pid), 10, "an end by SIGABRT")
+            pytest.fail(f"still there after {within_s} s: {left}\n{self.said[-20_000:]}")
         return self.process.wait(1)
 
     def clean_up(self) -> None:
@@ -155,6 +159,7 @@ def start(environ: dict[str, str], fake_honeyhive: FakeHoneyHive, tmp_path: Path
                     **fake_honeyhive.env,
                     "HOME": str(tmp_path),  # gunicorn puts a socket there
                     "PYTHONPATH": str(SHARED_APPS),
+                    "PYTHONFAULTHANDLER": "1",
                     "PYTHONUNBUFFERED": "1",
                     "HONEYHIVE_LINGER": str(LINGER_S),
                     "HONEYHIVE_EXIT_TIMEOUT": str(EXIT_TIMEOUT_S),

@@ -53,6 +53,8 @@ def test_every_task_of_every_kind_of_child_arrives_once(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path, method: str
 ) -> None:
     program = start("python", "pools.py", method)
+    program.wait_for("pool", times=6)
+    program.wait_for("process")
     status = program.wait(READY_WITHIN_S)
 
     answered = program.said.split("\n")[:-1]
