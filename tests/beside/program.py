@@ -69,6 +69,7 @@ class Program:
         import litellm
 
         print(PHASE)
+        before = len(self.provider.calls)
         litellm.suppress_debug_info = False  # the first Router of a process sets it
         # Each in a context of its own: a span that a tool leaves open would be above all that comes later.
         seen = {name: contextvars.copy_context().run(seen_of, call) for name, call in self.calls().items()}
@@ -78,6 +79,7 @@ class Program:
         records = self.new_records()
         return {
             "seen": seen,
+            "requests": sorted(call["model"] for call in self.provider.calls[before:]),
             "events": events,
             "records": sorted(record.text for record in records if not self._is_ours(record)),
             "uploads": sum(map(self._is_ours, records)),

@@ -39,6 +39,8 @@ class Round:
 
     seen: dict[str, Any]
     """What the program saw of each call."""
+    requests: list[str]
+    """Models that the provider was asked for."""
     printed: str
     events: list[dict[str, Any]]
     """Ours."""
@@ -200,6 +202,7 @@ def assert_same_for_the_program(found: Round, expected: Round) -> None:
     for name, seen in expected.seen.items():
         assert found.seen[name] == seen, name
     assert found.printed == expected.printed
+    assert found.requests == expected.requests
 
 
 @pytest.mark.parametrize("tool", [NOBODY, *TOOLS])

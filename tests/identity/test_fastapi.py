@@ -205,7 +205,7 @@ KINDS = Counter(
 
 def check_sessions(recording: Recording, chats: list[str]) -> None:
     """Each session is complete, and holds nothing of another's."""
-    wait_until(lambda: len(recording.events()) >= len(chats) * KINDS.total(), 60, "every event")
+    wait_until(lambda: len(recording.server.events) >= len(chats) * KINDS.total(), 60, "every event")
     by_session: dict[str, list[Event]] = defaultdict(list)
     for event in recording.events():
         by_session[event["session_id"]].append(event)
@@ -250,7 +250,7 @@ def test_one_chat_over_several_requests_is_one_session(recording: Recording, ser
     for _ in range(3):
         service.ask("/middleware/async", 4)
 
-    wait_until(lambda: len(recording.events()) >= 12 * KINDS.total(), 30, "every event")
+    wait_until(lambda: len(recording.server.events) >= 12 * KINDS.total(), 30, "every event")
     counts = Counter(event["session_id"] for event in recording.events())
     assert counts == {uuid_of(f"/middleware/async {number}"): 3 * KINDS.total() for number in range(4)}
     assert len(recording.server.sessions) == 4

@@ -115,7 +115,7 @@ class Restless:
 
 
 def test_a_module_that_gets_names_meanwhile_is_put_back_like_the_others(
-    early: types.ModuleType, request: pytest.FixtureRequest
+    early: types.ModuleType, frozen_library: None, request: pytest.FixtureRequest
 ) -> None:
     originals = {name: getattr(early, name) for name in NAMES}
     vars(early).update((f"name_{number}", None) for number in range(20_000))

@@ -602,10 +602,8 @@ def test_the_key_of_honeyhive_stays_when_the_server_repeats_it(
 
 # -- whole programs ----------------------------------------------------------------------------------------------------
 
-EVERYTHING = {
-    "HONEYHIVE_CAPTURE_RAW": "true",
-    "HONEYHIVE_CAPTURE_HEADERS": "true",
-    "HONEYHIVE_DEBUG": "true",
+EVERYTHING = {"HONEYHIVE_CAPTURE_RAW": "true", "HONEYHIVE_CAPTURE_HEADERS": "true", "HONEYHIVE_DEBUG": "true"}
+IN_A_HURRY = {
     "HONEYHIVE_TIMEOUT": "2",
     "HONEYHIVE_EXIT_TIMEOUT": "1",
 }
@@ -654,7 +652,9 @@ def test_the_environments_secrets_stay(run: Run, tmp_path: Path, canaries: Canar
         env[name] = beginning + canaries.at(name)
     env["QUOTED"] = ",".join(env)
 
-    finished = run(BIN / "honeyhive-instrument", "python", "-c", QUOTES_VARIABLES, env={**EVERYTHING, **env})
+    finished = run(
+        BIN / "honeyhive-instrument", "python", "-c", QUOTES_VARIABLES, env={**EVERYTHING, **IN_A_HURRY, **env}
+    )
 
     assert finished.status == 0, finished.err
     assert len(names) > 100
@@ -688,6 +688,7 @@ def test_the_secrets_of_a_program_stay_while_the_server_is_away(
     parrots.more = (canaries.at("key of HoneyHive"),)
     env = {
         **EVERYTHING,
+        **IN_A_HURRY,
         "HONEYHIVE_API_KEY": canaries.at("key of HoneyHive"),
         "HONEYHIVE_API_URL": address.replace("://", f"://user:{canaries.at('password of HoneyHive')}@"),
         "HONEYHIVE_EXPORTERS": exporters,
@@ -712,6 +713,7 @@ def test_check_shows_no_secret(run: Run, tmp_path: Path, canaries: Canaries, sta
         address = server.url.replace("://", f"://user:{canaries.at('password of HoneyHive')}@")
         env = {
             **EVERYTHING,
+            **IN_A_HURRY,
             "HONEYHIVE_API_KEY": canaries.at("key of HoneyHive"),
             "HONEYHIVE_API_URL": address if status is not None else address.replace("http", "ftp"),
             **{name: canaries.at(name) for name in ("OPENAI_API_KEY", "LITELLM_MASTER_KEY", "AWS_SECRET_ACCESS_KEY")},

@@ -14,6 +14,7 @@ from typing import Any
 
 import litellm
 
+from tests.conftest import wait_until
 from tests.fakes.provider import KEY, TEXT, Behaviour, FakeProvider
 
 VARIANTS = ("sync", "async", "sync stream", "async stream")
@@ -221,6 +222,8 @@ def run(scenario: Scenario, variant: str, provider: FakeProvider) -> Outcome:
             ask(router, scenario, variant)
         before = len(provider.calls)
         outcome = ask(router, scenario, variant)
+        # Its thread may still be about to note the last one, where a client has given up.
+        wait_until(lambda: len(provider.calls) - before >= len(scenario.tries), what="every request at the provider")
         outcome.requests = tuple(call["model"] for call in provider.calls[before:])
         outcome.cooled_down = cooled_down(router, scenario.fleet)
     return outcome

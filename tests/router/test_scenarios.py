@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -597,11 +598,17 @@ EXCLUSIONS = (
     ),
 )
 
+
+def patient(**params: Any) -> tuple[Deployment, ...]:
+    """TWO, of which the second has its own time to answer, whatever the Router's is."""
+    return TWO[0], dataclasses.replace(TWO[1], params={**TWO[1].params, **params})
+
+
 TIMED_OUT: dict[str, Any] = {"error": "Timeout", "status": 408}
 TIMEOUTS = (
     Scenario(
         id="a timeout of the Router's, then a fallback",
-        fleet=TWO,
+        fleet=patient(timeout=60),
         settings={"fallbacks": G_TO_H, "timeout": 0.3},
         silent=("one",),
         tries=(Try(at="d0", **TIMED_OUT), Try(at="d1", hop=Hop(stands_in_for="g", reason="Timeout", depth=1))),
@@ -620,7 +627,7 @@ TIMEOUTS = (
     Scenario(
         id="a timeout for streams",
         since=(1, 60),
-        fleet=TWO,
+        fleet=patient(stream_timeout=60),
         settings={"fallbacks": G_TO_H, "stream_timeout": 0.3},
         silent=("one",),
         tries=(Try(at="d0", **TIMED_OUT), Try(at="d1", hop=Hop(stands_in_for="g", reason="Timeout", depth=1))),
