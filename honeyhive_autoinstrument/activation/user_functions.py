@@ -58,7 +58,8 @@ class UserFunction:
         self._setting = setting
         self._timeout_s = timeout_s
         self._is_off = False
-        self._hanging = 0
+        self._let_go_of: list[threading.Event] = []
+        """What the threads that were let go have not done yet."""
         self.counts: Counter[str] = Counter(failed=0, timed_out=0)
         self._make_fresh()
 
@@ -78,8 +79,9 @@ class UserFunction:
         with self._turn:
             if self._is_off or not self._ready() or not self._load():
                 return
-            if not self._do(lambda: work(self._function), self._timeout_s):  # type: ignore[arg-type]
-                self._let_go()
+            done = threading.Event()
+            if not self._do(lambda: work(self._function), done, self._timeout_s):  # type: ignore[arg-type]
+                self._let_go(done)
 
     def note_failure(self, what: str) -> None:
         """It raised, or answered what it should not."""
@@ -114,7 +116,7 @@ class UserFunction:
     def _load(self) -> bool:
         if self._function is None:
             problems: list[str] = []
-            if not self._do(lambda: self._find(problems), LOAD_S):
+            if not self._do(lambda: self._find(problems), threading.Event(), LOAD_S):
                 problems.append("its import takes too long")
             if self._function is None:
                 self._is_off = True
@@ -143,19 +145,18 @@ class UserFunction:
         else:
             self._function = found
 
-    def _do(self, job: Callable[[], None], seconds: float) -> bool:
-        """Whether it was done in time."""
-        done = threading.Event()
+    def _do(self, job: Callable[[], None], done: threading.Event, seconds: float) -> bool:
+        """Whether it was done in time; `done` tells when it is."""
         assert self._jobs is not None
         self._jobs.put((job, done))
         return wait_for(done.wait, Patience(seconds, counts_computing=True))
 
-    def _let_go(self) -> None:
+    def _let_go(self, done: threading.Event) -> None:
         """Of a thread that hangs; the next event gets another one, a few times."""
         self.counts["timed_out"] += 1
         self.close()
-        self._hanging += 1
-        self._is_off = self._hanging > MAX_HANGING
+        self._let_go_of = [done for done in (*self._let_go_of, done) if not done.is_set()]
+        self._is_off = len(self._let_go_of) > MAX_HANGING
         faults.say(
             f"hook {self._setting} {'is off' if self._is_off else 'hangs'}",
             "HoneyHive: %s took longer than %g s for an event. %s",

@@ -15,6 +15,7 @@ from uuid import uuid4
 import litellm
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
 import honeyhive_autoinstrument
 from honeyhive_autoinstrument import enrich, last_event_id, update_event
@@ -397,7 +398,9 @@ class Adding(CustomLogger):  # type: ignore[misc]
 
 
 @pytest.fixture
-def callback(monkeypatch: pytest.MonkeyPatch) -> Adding:
+def callback(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> Adding:
+    # What another test's loop has left undone would come to this callback, and add to events that this server never had.
+    asyncio.run(GLOBAL_LOGGING_WORKER.flush())
     adding = Adding()
     monkeypatch.setattr(litellm, "callbacks", [adding])
     for name in ("input", "success", "failure", "_async_success", "_async_failure", "_async_input"):

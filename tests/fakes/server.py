@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import email
-import errno
 import json
 import select
 import socket
@@ -13,7 +12,6 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -83,6 +81,8 @@ class Server:
         self.port = 0
         self.tls = tls
         self._server: ThreadingHTTPServer | None = None
+        self._reserved: socket.socket | None = None
+        """Has the port while the server is stopped: another test's server would take it, and what is sent to this one."""
         self.requests: list[Request] = []
         self.replies = 0
         self.given_up: list[float] = []
@@ -108,6 +108,9 @@ class Server:
     def start(self) -> None:
         fake = self
         self.stopping.clear()
+        if self._reserved is None:
+            self._reserved = reserved()
+            self.port = self._reserved.getsockname()[1]
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -164,8 +167,7 @@ class Server:
                 self.open.discard(request)
                 super().shutdown_request(request)
 
-        self._server = _bound(lambda: Quiet(("127.0.0.1", self.port), Handler))
-        self.port = self._server.server_address[1]
+        self._server = Quiet(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
@@ -256,6 +258,27 @@ class Server:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+        if self._reserved is not None:
+            self._reserved.close()
+            self._reserved = None
+
+
+def reserved() -> socket.socket:
+    """A socket that has a free port of loopback, and does not listen: nobody else gets the port, but who asks for it by its
+    number and may share it (SO_REUSEADDR) can listen there."""
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(("127.0.0.1", 0))
+    return taken
+
+
+_ports: list[socket.socket] = []
+
+
+def free_port() -> int:
+    """One that nobody else is given until the end of the tests."""
+    _ports.append(reserved())
+    return int(_ports[-1].getsockname()[1])
 
 
 def _bytes_of(reply: Reply) -> tuple[bytes, bytes]:
@@ -279,18 +302,6 @@ def _form_fields(content_type: str, body: bytes) -> dict[str, Any]:
         else:
             fields[name] = value
     return fields
-
-
-def _bound(make: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """A server that starts again wants its port back; an outgoing connection of somebody else's may have it for a while."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return make()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 def _cut(connection: socket.socket) -> None:

@@ -29,7 +29,7 @@ import honeyhive_autoinstrument
 from honeyhive_autoinstrument._faults import LOGGER_NAME, faults
 from tests.conftest import BIN, FAULT_MARK, Finished, Recording, Run, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
-from tests.fakes.server import Server
+from tests.fakes.server import Server, free_port
 from tests.privacy.canaries import (
     ANSWERS,
     BREAKS,
@@ -48,7 +48,7 @@ from tests.privacy.canaries import (
     variables_of_litellm,
 )
 from tests.providers.case import IS_NEWEST
-from tests.proxy.server import Proxy, end_group, environment, free_port, wait_until_ready
+from tests.proxy.server import Proxy, end_group, environment, wait_until_ready
 
 QUESTION = "Say what you were sent."
 MESSAGES = [{"role": "user", "content": QUESTION}]

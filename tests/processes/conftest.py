@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ import pytest
 from tests.conftest import APPS as SHARED_APPS
 from tests.conftest import BIN, FAULT_MARK, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
+from tests.fakes.server import free_port
 
 APPS = Path(__file__).parent / "apps"
 LAUNCHER = BIN / "honeyhive-instrument"
@@ -197,12 +197,6 @@ def serve(start: Start) -> Serve:
         return service
 
     return serve_until_ready
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def living(session: int) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tests.conftest import BIN, FAULT_MARK, wait_until
 from tests.fakes.honeyhive import FakeHoneyHive
 from tests.fakes.provider import KEY as PROVIDER_KEY
 from tests.fakes.provider import Behaviour, FakeProvider
+from tests.fakes.server import free_port
 
 HERE = Path(__file__).parent
 READY_WITHIN_S = 90.0
@@ -225,12 +225,6 @@ def environment(folder: Path) -> dict[str, str]:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "NO_DOCS": "True",
     }
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def wait_until_ready(proxy: Proxy) -> None:
