@@ -47,7 +47,7 @@ def wait_for(wait: Callable[[float], bool], patience: Patience) -> bool:
     """
     while not wait(patience.look_s()):
         if patience.is_over():
-            return False
+            return wait(0.0)  # it may have come in the meantime that is not counted
     return True
 
 

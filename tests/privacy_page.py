@@ -243,8 +243,8 @@ LiteLLM's own names (`event_name`) are not looked at.
 `metadata`, `user_properties`, `feedback`, `metrics`, `error` and `session_name`, after hiding and `REDACT`, and answers
 what is sent in its place. It is not given the names of fields, numbers, and the other root fields. Where it raises,
 answers with what is no plain value, or takes longer than `HOOK_TIMEOUT`, and where it cannot be imported, the text
-becomes `[withheld]`; roles, types, ids, the model's name and our own facts stay. After the fourth time that it took too
-long, all texts are withheld until the program starts anew.
+becomes `[withheld]`; roles, types, ids, the model's name and our own facts stay. After the fourth time in a row that it took
+too long, or when it hangs in four threads, all texts are withheld until the program starts anew.
 
 **`ENRICH`** is a function of yours that is given a copy of each event, before `MASK`, and answers what is added to
 it. Of a call without contents it sees none. It and `MASK` run inside your process.

@@ -33,7 +33,7 @@ WITHHELD = "[withheld]"
 LOAD_S = 10.0
 """For the import of the module that a setting names."""
 MAX_HANGING = 3
-"""Threads that a function may keep for itself; then it is off."""
+"""Threads that a function may keep for itself at a time, and times in a row that it may be late; then it is off."""
 
 Path = tuple[str | int, ...]
 MASKED = ("session_name", "inputs", "outputs", "config", "metadata", "user_properties", "feedback", "metrics", "error")
@@ -60,6 +60,7 @@ class UserFunction:
         self._is_off = False
         self._let_go_of: list[threading.Event] = []
         """What the threads that were let go have not done yet."""
+        self._late_in_a_row = 0
         self.counts: Counter[str] = Counter(failed=0, timed_out=0)
         self._make_fresh()
 
@@ -80,7 +81,9 @@ class UserFunction:
             if self._is_off or not self._ready() or not self._load():
                 return
             done = threading.Event()
-            if not self._do(lambda: work(self._function), done, self._timeout_s):  # type: ignore[arg-type]
+            if self._do(lambda: work(self._function), done, self._timeout_s):  # type: ignore[arg-type]
+                self._late_in_a_row = 0
+            else:
                 self._let_go(done)
 
     def note_failure(self, what: str) -> None:
@@ -156,7 +159,8 @@ class UserFunction:
         self.counts["timed_out"] += 1
         self.close()
         self._let_go_of = [done for done in (*self._let_go_of, done) if not done.is_set()]
-        self._is_off = len(self._let_go_of) > MAX_HANGING
+        self._late_in_a_row += 1
+        self._is_off = max(len(self._let_go_of), self._late_in_a_row) > MAX_HANGING
         faults.say(
             f"hook {self._setting} {'is off' if self._is_off else 'hangs'}",
             "HoneyHive: %s took longer than %g s for an event. %s",

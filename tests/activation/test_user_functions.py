@@ -622,6 +622,31 @@ def test_a_hook_that_hangs_again_and_again_is_switched_off_and_every_event_arriv
 
 
 @pytest.mark.slow
+def test_a_hook_that_is_late_now_and_then_is_still_asked(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
+    code = (
+        f"{ASK}"
+        "def tired(path, value):\n"
+        "    if value == 'late':\n"
+        "        gate.wait()\n"
+        "    return 'masked'\n"
+        "hh.init(mask=tired, hook_timeout=0.3, linger=0.02)\n"
+        "for number in range(12):\n"
+        "    gate.clear()\n"
+        "    ask('late' if number % 2 else 'in time')\n"
+        "    assert hh.flush(20)\n"
+        "    gate.set()\n"
+        "print(counts('mask'))\n"
+    )
+
+    result = run("python", "-c", code, env=fake_honeyhive.env, timeout=60)
+
+    assert (result.status, result.out) == (0, "{'failed': 0, 'timed_out': 6}\n"), result.err
+    asked = [event["inputs"]["chat_history"][0]["content"] for event in fake_honeyhive.events]
+    assert asked == ["masked", WITHHELD] * 6
+    assert "not asked any more" not in result.err
+
+
+@pytest.mark.slow
 def test_many_calls_at_once_do_not_get_a_hook_more_threads(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}begin('mask')\n"
