@@ -59,6 +59,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in LONGEST)
 
 
+ALL_THERE_WITHIN_S = 40.0
+"""Five hundred sessions in a row took ten, on a busy machine."""
+
+
 class Recording:
     """LiteLLM in this process, recorded, with events going to a FakeHoneyHive."""
 
@@ -68,10 +72,10 @@ class Recording:
     def events(self) -> list[dict[str, Any]]:
         import honeyhive_autoinstrument
 
-        assert honeyhive_autoinstrument.flush(10)
+        assert honeyhive_autoinstrument.flush(ALL_THERE_WITHIN_S)
         if not self.server.plan:
             # What has queued for two seconds goes by way of the disk, on a machine that is as busy as that.
-            wait_until(self._is_all_there, what="all events at the server")
+            wait_until(self._is_all_there, ALL_THERE_WITHIN_S, "all events at the server")
         return self.server.events
 
     def _is_all_there(self) -> bool:

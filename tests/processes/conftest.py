@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -55,7 +56,8 @@ class Program:
             if self.said.count(text) >= times:
                 return
             assert status is None, f"ended with {status}:\n{self.said[-4000:]}"
-            assert time.monotonic() < deadline, f"did not say {text!r} {times} times:\n{self.said[-4000:]}"
+            if time.monotonic() > deadline:
+                self.fail_with_stacks(f"did not say {text!r} {times} times within {within_s} s")
             time.sleep(0.02)
 
     def end(self, number: signal.Signals, *, within_s: float = ENDED_WITHIN_S, to_all: bool = False) -> int:
@@ -75,13 +77,17 @@ class Program:
         deadline = time.monotonic() + within_s
         while (self.process.poll() is None or living(self.process.pid)) and time.monotonic() < deadline:
             time.sleep(0.02)
-        left = living(self.process.pid)
-        if left:
-            for each in left:
-                os.kill(int(each.split()[0]), signal.SIGABRT)  # they say where each of their threads is
-            wait_until(lambda: not living(self.process.pid), 10, "an end by SIGABRT")
-            pytest.fail(f"still there after {within_s} s: {left}\n{self.said[-20_000:]}")
+        if living(self.process.pid):
+            self.fail_with_stacks(f"still there after {within_s} s")
         return self.process.wait(1)
+
+    def fail_with_stacks(self, why: str) -> NoReturn:
+        """Have each of its processes say where all of its threads are."""
+        left = living(self.process.pid)
+        for each in left:
+            os.kill(int(each.split()[0]), signal.SIGABRT)
+        wait_until(lambda: not living(self.process.pid), 10, "an end by SIGABRT")
+        pytest.fail(f"{why}: {left}\n{self.said[-20_000:]}")
 
     def clean_up(self) -> None:
         try:
