@@ -742,7 +742,7 @@ def exported(run: Run) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("durability", ["on_failure", pytest.param("always", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("durability", ["on_failure", "always"])
 def test_without_a_key_what_is_kept_shows_each_event_with_its_updates(run: Run, durability: str) -> None:
     result = run(LAUNCHER, "python", "-c", PROGRAM + LOCAL, env={"HONEYHIVE_DURABILITY": durability})
     assert result.status == 0, result.err

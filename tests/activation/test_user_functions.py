@@ -550,7 +550,7 @@ def counts(which):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("durability", ["on_failure", pytest.param("always", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("durability", ["on_failure", "always"])
 def test_texts_that_a_hanging_mask_has_not_masked_are_withheld(
     run: Run, fake_honeyhive: FakeHoneyHive, durability: str
 ) -> None:
@@ -625,11 +625,11 @@ def test_a_hook_that_hangs_again_and_again_is_switched_off_and_every_event_arriv
 def test_a_hook_that_is_late_now_and_then_is_still_asked(run: Run, fake_honeyhive: FakeHoneyHive) -> None:
     code = (
         f"{ASK}"
-        "def tired(path, value):\n"
+        "def mask(path, value):\n"
         "    if value == 'late':\n"
         "        gate.wait()\n"
         "    return 'masked'\n"
-        "hh.init(mask=tired, hook_timeout=0.3, linger=0.02)\n"
+        "begin('mask')\n"
         "for number in range(12):\n"
         "    gate.clear()\n"
         "    ask('late' if number % 2 else 'in time')\n"

@@ -317,6 +317,8 @@ def held() -> Iterator[HeldHoneyHive]:
 
 
 Order = Callable[[str], None]
+LONG = "30"
+"""A LINGER that leaves events in the journal: what waits two seconds for a worker has a file of its own."""
 
 
 @contextmanager
@@ -398,8 +400,7 @@ def test_events_of_a_killed_program_are_cleared(run: Run, left_by_a_killed_progr
 def test_the_journal_of_a_program_that_runs_is_not_cleared(
     run: Run, environ: dict[str, str], home: Path, held: HeldHoneyHive
 ) -> None:
-    # What waits for a worker for two seconds has a file of its own; in the journal is what waits for company.
-    with program({**environ, **held.env, "HONEYHIVE_DURABILITY": "always"}, linger="30") as (_, order):
+    with program({**environ, **held.env, "HONEYHIVE_DURABILITY": "always"}, linger=LONG) as (_, order):
         for number in range(3):
             order(f"call {number}")
         before = journals(home)
@@ -419,8 +420,7 @@ def test_the_journal_of_a_program_that_runs_is_not_cleared(
 def test_the_journal_of_a_program_that_runs_is_not_sent_by_somebody_else(
     run: Run, environ: dict[str, str], home: Path, held: HeldHoneyHive
 ) -> None:
-    # What waits for a worker for two seconds has a file of its own; in the journal is what waits for company.
-    with program({**environ, **held.env, "HONEYHIVE_DURABILITY": "always"}, linger="30") as (_, order):
+    with program({**environ, **held.env, "HONEYHIVE_DURABILITY": "always"}, linger=LONG) as (_, order):
         order("call 0")
         assert journals(home) != []
         with FakeHoneyHive() as other:
