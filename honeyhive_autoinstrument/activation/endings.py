@@ -18,8 +18,6 @@ import _thread
 import os
 import signal
 import sys
-import threading
-import time
 import types
 from collections.abc import Callable
 from typing import Any
@@ -27,15 +25,15 @@ from typing import Any
 import wrapt
 
 from honeyhive_autoinstrument._faults import harmless
+from honeyhive_autoinstrument.activation.reminder import Reminder
 
 ENDING_SIGNALS = frozenset(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
 """Signals that end a process by default and that somebody sends for that. Not SIGKILL, which nothing may delay."""
-PUT_OFF_S = 0.002
-"""A signal that finds its thread in the middle of our own work comes again so much later; that work takes microseconds."""
 MAX_PUT_OFF = 250
-"""Then it is taken as it comes: the work hangs, on a disk perhaps."""
+"""A signal that finds its thread in the middle of our own work, which takes microseconds, comes again a moment later. After
+so many times it is taken as it comes: the work hangs, on a disk perhaps."""
 LAST = -100
 """Priority of a finalizer: after all others, as theirs may make calls."""
 
@@ -58,11 +56,13 @@ class Endings:
         """
         self._deliver = deliver
         self._is_amid_work = is_amid_work
+        self._pid = os.getpid()
         self._times_put_off = 0
         self._before_exec = before_exec
         self._after_failed_exec = after_failed_exec
         self._known: set[str] = set()
         """Families of processes whose children are watched."""
+        self._reminder = Reminder(signal.SIGTERM, lambda: signal.getsignal(signal.SIGTERM) == self._deliver_and_end)
 
     def watch(self) -> None:
         """Once, when the recording begins."""
@@ -82,18 +82,15 @@ class Endings:
             if util is not None and family not in self._known:
                 self._known.add(family)
                 # A child clears its finalizers first, and then runs these.
-                util.register_after_fork(self, Endings._register_finalizers)
+                util.register_after_fork(self, Endings.watch_this_child)
         signals = sys.modules.get("celery.signals")
         if signals is not None and "celery" not in self._known:
             self._known.add("celery")
             signals.worker_process_shutdown.connect(self._on_celery_child_end, weak=False)
 
+    @harmless("watch a child", None)
     def watch_this_child(self) -> None:
         """If this process is somebody's child: at the end of it."""
-        self._register_finalizers()
-
-    @harmless("register finalizers", None)
-    def _register_finalizers(self) -> None:
         for family in ("multiprocessing", "billiard"):
             process = sys.modules.get(f"{family}.process")
             util = sys.modules.get(f"{family}.util")
@@ -101,6 +98,15 @@ class Endings:
                 continue
             if type(process.current_process()).__name__ != "_MainProcess":
                 util.Finalize(None, self._deliver_at_end_of_child, exitpriority=LAST)
+                if not _threads_are_greenlets():
+                    self._reminder.watch()
+
+    @harmless("end what a parent watched", None)
+    def after_fork(self) -> None:
+        """In the child."""
+        self._pid = os.getpid()
+        self._reminder.after_fork()
+        self.watch_this_child()
 
     def _deliver_at_end_of_child(self) -> None:
         # Its parent may lose patience (uvicorn's after half a second), and ask it to end while it does.
@@ -125,6 +131,7 @@ class Endings:
             signal.signal(number, signal.SIG_DFL)
             _thread.start_new_thread(self._end, (number,))
         elif not self._put_off(number):
+            self._reminder.begin_handling()
             self._end(number)
 
     def _put_off(self, number: int) -> bool:
@@ -132,14 +139,11 @@ class Endings:
         if self._times_put_off >= MAX_PUT_OFF or not self._is_amid_work():
             return False
         self._times_put_off += 1
-        try:
-            _thread.start_new_thread(_raise_again, (number, threading.get_ident()))
-        except RuntimeError:
-            return False  # the system has no thread left
-        return True
+        return self._reminder.send_again()
 
     def _end(self, number: int) -> None:
-        self._deliver()
+        if self._pid == os.getpid():
+            self._deliver()  # not in a child that is not through its fork: what it has is its parent's
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -178,14 +182,6 @@ class Endings:
 def _threads_are_greenlets() -> bool:
     """Whether gevent or eventlet has put its own threads in the place of the system's."""
     return _thread.start_new_thread.__module__ != "_thread"
-
-
-def _raise_again(number: int, thread_id: int) -> None:
-    time.sleep(PUT_OFF_S)
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(thread_id, number)  # wakes the thread, whatever it waits for by then
-    else:
-        _thread.interrupt_main(signal.Signals(number))
 
 
 def _ends_the_process(number: object) -> bool:

@@ -189,7 +189,7 @@ class Runtime:
         self.recorder.after_fork()
         if self._pipeline is not None:
             self._pipeline.after_fork_in_child()
-        self._endings.watch_this_child()
+        self._endings.after_fork()
 
     def enrich(self, buckets: Mapping[str, Mapping[str, Any]]) -> bool:
         """Add to the Call that surrounds the running code, else to the last one begun in this context."""
