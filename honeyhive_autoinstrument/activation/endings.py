@@ -18,6 +18,7 @@ import _thread
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -56,13 +57,13 @@ class Endings:
         """
         self._deliver = deliver
         self._is_amid_work = is_amid_work
-        self._pid = os.getpid()
         self._times_put_off = 0
         self._before_exec = before_exec
         self._after_failed_exec = after_failed_exec
         self._known: set[str] = set()
         """Families of processes whose children are watched."""
-        self._reminder = Reminder(signal.SIGTERM, lambda: signal.getsignal(signal.SIGTERM) == self._deliver_and_end)
+        self._reminder = Reminder(signal.SIGTERM, self._has_sigterm)
+        self._forking = threading.local()
 
     def watch(self) -> None:
         """Once, when the recording begins."""
@@ -71,6 +72,9 @@ class Endings:
         wrapt.wrap_function_wrapper(os, "kill", self._around_kill)
         for name in ("execv", "execve"):  # the others call these two
             wrapt.wrap_function_wrapper(os, name, self._around_exec)
+        if hasattr(signal, "pthread_sigmask"):
+            let_go = self._let_sigterm_go
+            os.register_at_fork(before=self._hold_sigterm, after_in_parent=let_go, after_in_child=let_go)
         self.watch_children()
         self.watch_this_child()
 
@@ -96,7 +100,7 @@ class Endings:
             util = sys.modules.get(f"{family}.util")
             if process is None or util is None:
                 continue
-            if type(process.current_process()).__name__ != "_MainProcess":
+            if _is_child(process.current_process()):
                 util.Finalize(None, self._deliver_at_end_of_child, exitpriority=LAST)
                 if not _threads_are_greenlets():
                     self._reminder.watch()
@@ -104,7 +108,6 @@ class Endings:
     @harmless("end what a parent watched", None)
     def after_fork(self) -> None:
         """In the child."""
-        self._pid = os.getpid()
         self._reminder.after_fork()
         self.watch_this_child()
 
@@ -124,6 +127,21 @@ class Endings:
         except ValueError:
             return  # not the main thread, or a sub-interpreter
 
+    def _has_sigterm(self) -> bool:
+        return signal.getsignal(signal.SIGTERM) == self._deliver_and_end
+
+    def _hold_sigterm(self) -> None:
+        """A child that meets a signal while it is being forked forgets it where that has a handler (CPython 3.11,
+        Modules/signalmodule.c, `_PySignal_AfterFork`); one that is held meanwhile it does not."""
+        if self._has_sigterm():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            self._forking.is_holding = signal.SIGTERM not in before
+
+    def _let_sigterm_go(self) -> None:
+        if getattr(self._forking, "is_holding", False):
+            self._forking.is_holding = False
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
     def _deliver_and_end(self, number: int, frame: types.FrameType | None) -> None:
         if _threads_are_greenlets():
             # This runs in the hub, or in whichever greenlet is running; who waits here keeps those from working for whom
@@ -142,8 +160,7 @@ class Endings:
         return self._reminder.send_again()
 
     def _end(self, number: int) -> None:
-        if self._pid == os.getpid():
-            self._deliver()  # not in a child that is not through its fork: what it has is its parent's
+        self._deliver()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -177,6 +194,11 @@ class Endings:
         finally:
             if was_open:
                 self._after_failed_exec()
+
+
+def _is_child(process: object) -> bool:
+    # A spawned child imports the program, and us, before it takes its own name (multiprocessing/spawn.py, `_main`).
+    return type(process).__name__ != "_MainProcess" or getattr(process, "_inheriting", False)
 
 
 def _threads_are_greenlets() -> bool:

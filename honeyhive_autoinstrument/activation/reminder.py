@@ -10,9 +10,8 @@ without a limit (CPython 3.11: one in some four hundred pools).
 So a thread reads the interpreter's wakeup descriptor, to which each signal is written at once. What it sends to the main
 thread interrupts the system call.
 
-It does so in children of multiprocessing and its like: a program that becomes a daemon closes all descriptors, and the
-interpreter would write to whatever file has the number next. And on Linux: a child that has just been forked writes to
-its parent's descriptor, and only there the kernel says which of the two it was (unix(7), SO_PASSCRED).
+It does so in children of multiprocessing and its like only: a program that becomes a daemon closes all descriptors, and the
+interpreter would write to whatever file has the number next.
 """
 
 from __future__ import annotations
@@ -20,11 +19,9 @@ from __future__ import annotations
 import _thread
 import os
 import signal
-import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import wrapt
@@ -34,8 +31,6 @@ from honeyhive_autoinstrument._faults import harmless
 SOON_S, LATER_S = 0.002, 0.5
 """How long to wait before the signal is sent (again): at first, and when that was tried OFTEN."""
 OFTEN = 250
-WRITER = struct.Struct("3i")
-"""Process, user and group of who wrote (unix(7), `struct ucred`)."""
 
 
 class Reminder:
@@ -52,9 +47,8 @@ class Reminder:
         self._make_fresh()
 
     def _make_fresh(self) -> None:
-        self._receiver: socket.socket | None = None
-        self._descriptor = -1
-        """The interpreter's end. A number, as no object may close it while the interpreter has it."""
+        self._pipe: tuple[int, int] | None = None
+        """Descriptors: ours, and the interpreter's."""
         self._has_begun = False
         self._is_sending = False
         self._lock = threading.RLock()
@@ -66,13 +60,11 @@ class Reminder:
         :raises OSError: there is no descriptor left.
         :raises RuntimeError: there is no thread left.
         """
-        if self._descriptor >= 0 or not hasattr(socket, "SO_PASSCRED") or not _is_main_thread():
+        if self._pipe is not None or not hasattr(signal, "pthread_kill") or not _is_main_thread():
             return
-        receiver, sender = socket.socketpair()
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        sender.setblocking(False)
-        _thread.start_new_thread(self._read, (receiver, threading.get_ident()))
-        self._receiver, self._descriptor = receiver, sender.detach()
+        self._pipe = ours, its = os.pipe()
+        os.set_blocking(its, False)
+        _thread.start_new_thread(self._read, (ours, threading.get_ident()))
         if not self._is_wrapped:
             self._is_wrapped = True
             wrapt.wrap_function_wrapper(signal, "set_wakeup_fd", self._around_set_wakeup_fd)
@@ -96,31 +88,32 @@ class Reminder:
 
     def after_fork(self) -> None:
         """In the child: watch nothing yet."""
-        receiver, descriptor = self._receiver, self._descriptor
+        inherited = self._pipe
         self._make_fresh()
-        if receiver is not None:
+        if inherited is not None:
             held = self._set_wakeup_fd(-1)
-            if held not in (-1, descriptor):
+            if held not in (-1, inherited[1]):
                 self._set_wakeup_fd(held)
-            receiver.close()
-            os.close(descriptor)
+            for descriptor in inherited:
+                os.close(descriptor)
 
     def _around_set_wakeup_fd(
         self, wrapped: Callable[..., int], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> int:
         """To others it looks as if nobody had the descriptor while we have it: trio for example warns if anybody has."""
-        if self._descriptor >= 0 and args == (-1,):
-            args, kwargs = (self._descriptor,), {"warn_on_full_buffer": False}
+        if self._pipe is None:
+            return wrapped(*args, **kwargs)
+        its = self._pipe[1]
+        if args == (-1,):
+            args, kwargs = (its,), {"warn_on_full_buffer": False}
         held = wrapped(*args, **kwargs)
-        return -1 if held == self._descriptor else held
+        return -1 if held == its else held
 
     @harmless("read signals", None)
-    def _read(self, receiver: socket.socket, main_thread: int) -> None:
-        while True:
-            numbers, ancillary, _, _ = receiver.recvmsg(1024, socket.CMSG_SPACE(WRITER.size))
-            if not numbers:
-                return  # somebody closed it
-            if self._number in numbers and _writer(ancillary) == os.getpid():
+    @harmless("read signals", None)
+    def _read(self, descriptor: int, main_thread: int) -> None:
+        while numbers := os.read(descriptor, 1024):
+            if self._number in numbers:
                 self._send_until_handled(main_thread)
 
     def _send_until_handled(self, main_thread: int) -> None:
@@ -144,10 +137,3 @@ def _send(number: int, main_thread: int) -> None:
 
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _writer(ancillary: Iterable[tuple[int, int, bytes]]) -> int | None:
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return int(WRITER.unpack(data)[0])
-    return None

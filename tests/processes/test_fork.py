@@ -4,6 +4,7 @@ sent yet stays the parent's."""
 from __future__ import annotations
 
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,44 @@ def test_every_task_of_every_kind_of_child_arrives_once(
     assert status == 0, program.said
     assert Counter(line.split()[0] for line in answered) == {"pool": 6, "process": 1, "executor": 3}, program.said
     check_each_arrived_once(fake_honeyhive, home, ["parent", *answered])
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("use", ["unused", pytest.param("used", marks=pytest.mark.slow)])
+def test_a_sigterm_that_a_child_has_missed_ends_it_all_the_same(
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path, method: str, use: str
+) -> None:
+    program = start("python", "missed.py", method, use)
+    program.wait_for("the child ended")
+    status = program.wait(ENDED_WITHIN_S)
+
+    of_an_event_loop = ["had before: -1", "read: True", "had after: True"] if use == "used" else []
+    assert program.said.splitlines() == [*of_an_event_loop, f"the child ended with {-signal.SIGTERM}"]
+    assert status == 0
+    check_each_arrived_once(fake_honeyhive, home, ["child"])
+
+
+@pytest.mark.slow
+def test_a_sigterm_amid_a_fork_ends_the_new_child_alone_and_sends_nothing_twice(
+    start: Start, fake_honeyhive: FakeHoneyHive, home: Path
+) -> None:
+    program = start("python", "fork_signal.py")
+    program.wait_for("the child ended")
+    status = program.wait(ENDED_WITHIN_S)
+
+    assert program.said.splitlines() == [f"the grandchild ended with {-signal.SIGTERM}", "the child ended with 0"]
+    assert status == 0
+    check_each_arrived_once(fake_honeyhive, home, ["child"])
+
+
+@pytest.mark.slow
+def test_two_thousand_pools_end(start: Start, fake_honeyhive: FakeHoneyHive, home: Path) -> None:
+    program = start("python", "many_pools.py", 2_000)
+    program.wait_for("all pools ended", within_s=150)
+    status = program.wait(ENDED_WITHIN_S)
+
+    assert status == 0
+    check_each_arrived_once(fake_honeyhive, home, ["parent"])
 
 
 @pytest.mark.slow
