@@ -26,6 +26,7 @@ LATE_PART = "litellm.router_rust.core"
 """The class behind the Router; LiteLLM 1.110 and later import it with the first Router, not with the library."""
 SHIM = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "sitecustomize_shim")
 """Beside the package, in a checkout as in site-packages."""
+RUNTIME = "honeyhive_autoinstrument.activation.runtime"
 OFF = ("0", "false", "no", "off")
 
 
@@ -72,6 +73,11 @@ def wait_for_library(way: str) -> None:
         sys.meta_path.insert(0, finder)
         # Registered before the program's own handlers, so it runs after them and their calls are recorded too.
         atexit.register(_at_exit)
+        if hasattr(os, "register_at_fork"):
+            # And before the program's own hooks, so that none of those finds a signal held. What follows a fork twice: a
+            # signal handler of the program's that raises may do so just when the first of them begins.
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+            os.register_at_fork(after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
     library = sys.modules.get(LIBRARY)
     if library is not None and is_complete(library):
         _start_runtime(way)
@@ -172,7 +178,25 @@ def _start_runtime(way: str) -> None:
             sys.stderr.write(f"honeyhive_autoinstrument: not active ({type(error).__name__}: {error})\n")
 
 
+def _before_fork() -> None:
+    runtime = sys.modules.get(RUNTIME)
+    if runtime is not None and hasattr(runtime, "hold_sigterm"):
+        runtime.hold_sigterm()
+
+
+def _after_fork() -> None:
+    runtime = sys.modules.get(RUNTIME)
+    if runtime is not None and hasattr(runtime, "let_sigterm_go"):
+        runtime.let_sigterm_go()
+
+
+def _after_fork_in_child() -> None:
+    runtime = sys.modules.get(RUNTIME)
+    if runtime is not None and hasattr(runtime, "let_sigterm_go"):
+        runtime.let_sigterm_go(in_child=True)
+
+
 def _at_exit() -> None:
-    runtime = sys.modules.get("honeyhive_autoinstrument.activation.runtime")
+    runtime = sys.modules.get(RUNTIME)
     if runtime is not None:
         runtime.at_exit()

@@ -55,7 +55,8 @@ class Endings:
         :param before_exec: the same; says whether there was something to end.
         :param after_failed_exec: begin again.
         """
-        self._deliver = deliver
+        self._deliver_all = deliver
+        self._pid = os.getpid()
         self._is_amid_work = is_amid_work
         self._times_put_off = 0
         self._before_exec = before_exec
@@ -72,9 +73,6 @@ class Endings:
         wrapt.wrap_function_wrapper(os, "kill", self._around_kill)
         for name in ("execv", "execve"):  # the others call these two
             wrapt.wrap_function_wrapper(os, name, self._around_exec)
-        if hasattr(signal, "pthread_sigmask"):
-            let_go = self._let_sigterm_go
-            os.register_at_fork(before=self._hold_sigterm, after_in_parent=let_go, after_in_child=let_go)
         self.watch_children()
         self.watch_this_child()
 
@@ -94,7 +92,12 @@ class Endings:
 
     @harmless("watch a child", None)
     def watch_this_child(self) -> None:
-        """If this process is somebody's child: at the end of it."""
+        """If this process is somebody's child: at the end of it, and that it gets its signals."""
+        if self._register_finalizers() and not _threads_are_greenlets():
+            self._reminder.watch()
+
+    def _register_finalizers(self) -> bool:
+        is_child = False
         for family in ("multiprocessing", "billiard"):
             process = sys.modules.get(f"{family}.process")
             util = sys.modules.get(f"{family}.util")
@@ -102,14 +105,14 @@ class Endings:
                 continue
             if _is_child(process.current_process()):
                 util.Finalize(None, self._deliver_at_end_of_child, exitpriority=LAST)
-                if not _threads_are_greenlets():
-                    self._reminder.watch()
+                is_child = True
+        return is_child
 
-    @harmless("end what a parent watched", None)
+    @harmless("watch the end of a child", None)
     def after_fork(self) -> None:
-        """In the child."""
-        self._reminder.after_fork()
-        self.watch_this_child()
+        """In the child. Whoever makes children in a way of their own may do more at this point that a thread disturbs."""
+        self._pid = os.getpid()
+        self._register_finalizers()
 
     def _deliver_at_end_of_child(self) -> None:
         # Its parent may lose patience (uvicorn's after half a second), and ask it to end while it does.
@@ -130,17 +133,31 @@ class Endings:
     def _has_sigterm(self) -> bool:
         return signal.getsignal(signal.SIGTERM) == self._deliver_and_end
 
-    def _hold_sigterm(self) -> None:
-        """A child that meets a signal while it is being forked forgets it where that has a handler (CPython 3.11,
-        Modules/signalmodule.c, `_PySignal_AfterFork`); one that is held meanwhile it does not."""
-        if self._has_sigterm():
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-            self._forking.is_holding = signal.SIGTERM not in before
+    def hold_sigterm(self) -> None:
+        """Before a fork: a child that meets a signal while it is being forked forgets it where that has a handler (CPython
+        3.11, Modules/signalmodule.c, `_PySignal_AfterFork`); one that is held meanwhile it does not."""
+        # In a fork inside of a fork, by a hook of the program's, it is held already.
+        if self._has_sigterm() and signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+            self._forking.is_holding = (
+                True  # first: a handler of the program's, of an alarm say, may raise in what follows
+            )
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    def _let_sigterm_go(self) -> None:
+    def let_sigterm_go(self, *, in_child: bool) -> None:
+        """After it, in parent and child. Safe to repeat."""
+        if in_child:
+            self._forget_signals()  # first, as one that is let go would be written to the parent's pipe
         if getattr(self._forking, "is_holding", False):
-            self._forking.is_holding = False
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            self._forking.is_holding = False
+
+    @harmless("leave the pipe of the parent", None)
+    def _forget_signals(self) -> None:
+        self._reminder.after_fork()
+
+    def _deliver(self) -> None:
+        if self._pid == os.getpid():
+            self._deliver_all()  # not in a child that is not through its fork: what it has is its parent's
 
     def _deliver_and_end(self, number: int, frame: types.FrameType | None) -> None:
         if _threads_are_greenlets():
@@ -154,7 +171,7 @@ class Endings:
 
     def _put_off(self, number: int) -> bool:
         """Have the signal come again in a moment, if it came in the middle of work of ours."""
-        if self._times_put_off >= MAX_PUT_OFF or not self._is_amid_work():
+        if self._times_put_off >= MAX_PUT_OFF or self._pid != os.getpid() or not self._is_amid_work():
             return False
         self._times_put_off += 1
         return self._reminder.send_again()

@@ -150,6 +150,14 @@ class Runtime:
         """See that a SIGTERM ends the process only when everything is out or on disk, where nobody else has taken it."""
         self._endings.handle_sigterm()
 
+    def hold_sigterm(self) -> None:
+        """Before a fork."""
+        self._endings.hold_sigterm()
+
+    def let_sigterm_go(self, *, in_child: bool) -> None:
+        """After it."""
+        self._endings.let_sigterm_go(in_child=in_child)
+
     def is_amid_work(self) -> bool:
         """Whether the calling thread is in the middle of taking a Call, or the first one is being taken."""
         return self._is_opening or (self._pipeline is not None and self._pipeline.is_locked_here())
@@ -379,6 +387,18 @@ def after_failed_exec() -> None:
     """It did not."""
     if _runtime is not None:
         _runtime.go_on()
+
+
+def hold_sigterm() -> None:
+    """Called last before a fork."""
+    if _runtime is not None:
+        _runtime.hold_sigterm()
+
+
+def let_sigterm_go(*, in_child: bool = False) -> None:
+    """Called first after a fork, in parent and child."""
+    if _runtime is not None:
+        _runtime.let_sigterm_go(in_child=in_child)
 
 
 def _is_being_imported(library: types.ModuleType) -> bool:

@@ -93,6 +93,20 @@ def test_a_sigterm_amid_a_fork_ends_the_new_child_alone_and_sends_nothing_twice(
 
 
 @pytest.mark.slow
+def test_a_fork_leaves_sigterm_blocked_where_it_was_and_nowhere_else(start: Start) -> None:
+    program = start("python", "fork_masks.py")
+    status = program.wait(READY_WITHIN_S)
+
+    assert program.said.splitlines() == [
+        "in the child: 0 in the parent: 0 in threads: [0, 0]",
+        "in its child: 1 in the thread: 1",
+        "blocked in a child, it waits: True",
+        "beside an alarm: 0",
+    ]
+    assert status == 0
+
+
+@pytest.mark.slow
 def test_two_thousand_pools_end(start: Start, fake_honeyhive: FakeHoneyHive, home: Path) -> None:
     program = start("python", "many_pools.py", 2_000)
     program.wait_for("all pools ended", within_s=150)
