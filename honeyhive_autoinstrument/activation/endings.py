@@ -138,9 +138,8 @@ class Endings:
         3.11, Modules/signalmodule.c, `_PySignal_AfterFork`); one that is held meanwhile it does not."""
         # In a fork inside of a fork, by a hook of the program's, it is held already.
         if self._has_sigterm() and signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ()):
-            self._forking.is_holding = (
-                True  # first: a handler of the program's, of an alarm say, may raise in what follows
-            )
+            # First, as a handler of the program's, of an alarm say, may raise in what follows.
+            self._forking.is_holding = True
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def let_sigterm_go(self, *, in_child: bool) -> None:
