@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(180)
 
 HOLDERS = {"Runtime", "Uploader", "Spool", "HttpSink", "Redactor", "Faults"}
 """Some of the classes that have locks; the program finds the others by itself."""
+NO_WARNING = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
+"""From 3.12 on a fork of a program with threads warns, and LiteLLM's are there as well after a call."""
 FORKS_WITHIN_S = 5.0
 """A fork may wait a little for what must not be cut in half, never until another thread is done with it."""
 
@@ -83,7 +85,7 @@ def test_a_sigterm_that_a_child_has_missed_ends_it_all_the_same(
 def test_a_sigterm_amid_a_fork_ends_the_new_child_alone_and_sends_nothing_twice(
     start: Start, fake_honeyhive: FakeHoneyHive, home: Path
 ) -> None:
-    program = start("python", "fork_signal.py")
+    program = start("python", "fork_signal.py", **NO_WARNING)
     program.wait_for("the child ended")
     status = program.wait(ENDED_WITHIN_S)
 
@@ -94,7 +96,7 @@ def test_a_sigterm_amid_a_fork_ends_the_new_child_alone_and_sends_nothing_twice(
 
 @pytest.mark.slow
 def test_a_fork_leaves_sigterm_blocked_where_it_was_and_nowhere_else(start: Start) -> None:
-    program = start("python", "fork_masks.py")
+    program = start("python", "fork_masks.py", **NO_WARNING)
     status = program.wait(READY_WITHIN_S)
 
     assert program.said.splitlines() == [
