@@ -76,8 +76,9 @@ def wait_for_library(way: str) -> None:
         if hasattr(os, "register_at_fork"):
             # And before the program's own hooks, so that none of those finds a signal held. What follows a fork twice: a
             # signal handler of the program's that raises may do so just when the first of them begins.
-            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
-            os.register_at_fork(after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+            os.register_at_fork(before=_before_fork)
+            for _ in range(2):
+                os.register_at_fork(after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
     library = sys.modules.get(LIBRARY)
     if library is not None and is_complete(library):
         _start_runtime(way)
@@ -178,25 +179,24 @@ def _start_runtime(way: str) -> None:
             sys.stderr.write(f"honeyhive_autoinstrument: not active ({type(error).__name__}: {error})\n")
 
 
-def _before_fork() -> None:
-    runtime = sys.modules.get(RUNTIME)
-    if runtime is not None and hasattr(runtime, "hold_sigterm"):
-        runtime.hold_sigterm()
-
-
-def _after_fork() -> None:
-    runtime = sys.modules.get(RUNTIME)
-    if runtime is not None and hasattr(runtime, "let_sigterm_go"):
-        runtime.let_sigterm_go()
-
-
-def _after_fork_in_child() -> None:
-    runtime = sys.modules.get(RUNTIME)
-    if runtime is not None and hasattr(runtime, "let_sigterm_go"):
-        runtime.let_sigterm_go(in_child=True)
+def _tell_runtime(name: str) -> None:
+    """Call a function of its module, if that has been imported, and the function is there by now."""
+    function = getattr(sys.modules.get(RUNTIME), name, None)
+    if function is not None:
+        function()
 
 
 def _at_exit() -> None:
-    runtime = sys.modules.get(RUNTIME)
-    if runtime is not None:
-        runtime.at_exit()
+    _tell_runtime("at_exit")
+
+
+def _before_fork() -> None:
+    _tell_runtime("hold_sigterm")
+
+
+def _after_fork_in_parent() -> None:
+    _tell_runtime("let_sigterm_go")
+
+
+def _after_fork_in_child() -> None:
+    _tell_runtime("let_sigterm_go_in_child")

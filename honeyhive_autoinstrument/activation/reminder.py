@@ -84,11 +84,12 @@ class Reminder:
     def send_again(self) -> bool:
         """In the handler: have the signal come again in a moment. False: there is no thread left that could."""
         if not self._is_sending:
+            self._is_sending = True  # before the thread can say that it is done
             try:
                 _start_thread(self._send_until_handled, threading.get_ident(), True)
             except RuntimeError:
+                self._is_sending = False
                 return False
-            self._is_sending = True
         return True
 
     def begin_handling(self) -> None:

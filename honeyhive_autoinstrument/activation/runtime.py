@@ -395,10 +395,16 @@ def hold_sigterm() -> None:
         _runtime.hold_sigterm()
 
 
-def let_sigterm_go(*, in_child: bool = False) -> None:
-    """Called first after a fork, in parent and child."""
+def let_sigterm_go() -> None:
+    """Called first after a fork, in the parent."""
     if _runtime is not None:
-        _runtime.let_sigterm_go(in_child=in_child)
+        _runtime.let_sigterm_go(in_child=False)
+
+
+def let_sigterm_go_in_child() -> None:
+    """Called first after a fork, in the child."""
+    if _runtime is not None:
+        _runtime.let_sigterm_go(in_child=True)
 
 
 def _is_being_imported(library: types.ModuleType) -> bool:

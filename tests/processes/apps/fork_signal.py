@@ -13,7 +13,9 @@ def strike():
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 
-os.register_at_fork(after_in_child=strike)  # before the recording's, which comes with LiteLLM
+os.register_at_fork(
+    after_in_child=strike
+)  # before those of the recording that renew what is in it; they come with LiteLLM
 
 import litellm  # noqa: E402
 
